@@ -1,0 +1,50 @@
+"""Every exception and warning of flowdetect.
+
+::
+
+    FlowDetectError
+    ├── InvalidTableError      (also ValueError)    the rows or columns given cannot be used
+    ├── ConfigurationError     (also ValueError)    parameters that do not go together
+    └── TrainingError          (also RuntimeError)  the loss did not stay finite
+    FlowDetectWarning          (also UserWarning)
+    ├── TableWarning           columns ignored or values that lose precision
+    └── TrainingWarning        training ended before it settled
+"""
+
+__all__ = [
+    "ConfigurationError",
+    "FlowDetectError",
+    "FlowDetectWarning",
+    "InvalidTableError",
+    "TableWarning",
+    "TrainingError",
+    "TrainingWarning",
+]
+
+
+class FlowDetectError(Exception):
+    """Base of every error that flowdetect raises on purpose."""
+
+
+class InvalidTableError(FlowDetectError, ValueError):
+    """The rows or columns given cannot be used."""
+
+
+class ConfigurationError(FlowDetectError, ValueError):
+    """Parameters that do not go together, or lie outside their range."""
+
+
+class TrainingError(FlowDetectError, RuntimeError):
+    """The loss did not become finite again after going back and lowering the learning rate."""
+
+
+class FlowDetectWarning(UserWarning):
+    """Base of every warning of flowdetect."""
+
+
+class TableWarning(FlowDetectWarning):
+    """Columns that are ignored, or values that lose precision."""
+
+
+class TrainingWarning(FlowDetectWarning):
+    """Training ended before it settled."""
