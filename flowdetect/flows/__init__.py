@@ -1,0 +1,38 @@
+"""Conditional normalising flows; every piece is an nflows Transform or Distribution."""
+
+from flowdetect.flows._autoregressive import AffineAutoregressive, SplineAutoregressive
+from flowdetect.flows._build import FlowConfig, FlowSettings, build_flow, sample_flow
+from flowdetect.flows._conditioners import LearntParameters, PlainNetwork, ResidualNetwork
+from flowdetect.flows._coupling import AffineCoupling, SplineCoupling
+from flowdetect.flows._discrete import AutoregressiveCategorical
+from flowdetect.flows._distributions import DiagonalNormal, StandardNormal
+from flowdetect.flows._linear import LULinear, Permutation, RandomPermutation, ReversePermutation
+from flowdetect.flows._masked_networks import MaskedNetwork
+from flowdetect.flows._splines import rational_quadratic_spline
+from flowdetect.flows._table import CodeEmbedding, ContextEmbedding, TableDensity
+
+__all__ = [
+    "AffineAutoregressive",
+    "AffineCoupling",
+    "AutoregressiveCategorical",
+    "CodeEmbedding",
+    "ContextEmbedding",
+    "DiagonalNormal",
+    "FlowConfig",
+    "FlowSettings",
+    "LULinear",
+    "LearntParameters",
+    "MaskedNetwork",
+    "Permutation",
+    "PlainNetwork",
+    "RandomPermutation",
+    "ResidualNetwork",
+    "ReversePermutation",
+    "SplineAutoregressive",
+    "SplineCoupling",
+    "StandardNormal",
+    "TableDensity",
+    "build_flow",
+    "rational_quadratic_spline",
+    "sample_flow",
+]

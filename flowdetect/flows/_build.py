@@ -1,0 +1,318 @@
+"""From a configuration to a flow."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from nflows.flows import Flow
+from nflows.transforms.base import CompositeTransform, Transform
+from torch import Tensor, nn
+
+from flowdetect.exceptions import ConfigurationError
+from flowdetect.flows._autoregressive import AffineAutoregressive, SplineAutoregressive
+from flowdetect.flows._conditioners import ACTIVATIONS, LearntParameters, PlainNetwork, ResidualNetwork
+from flowdetect.flows._coupling import AffineCoupling, SplineCoupling
+from flowdetect.flows._distributions import DiagonalNormal, StandardNormal
+from flowdetect.flows._linear import LULinear
+
+__all__ = ["FlowConfig", "FlowSettings", "build_flow", "local_seed", "sample_flow"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "kind": ("coupling", "autoregressive"),
+    "transform": ("spline", "affine"),
+    "conditioner": ("residual", "plain"),
+    "mixing": ("none", "permutation", "lu"),
+    "activation": tuple(sorted(ACTIVATIONS)),
+    "base": ("normal", "diagonal"),
+}
+_AT_LEAST_ONE = ("n_layers", "hidden_features", "n_blocks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowSettings:
+    """The shape of a flow, apart from the columns it is for.
+
+    Parameters
+    ----------
+    kind : {"coupling", "autoregressive"}, default "coupling"
+        Coupling layers are fast both ways; autoregressive ones are more flexible per layer, and sample
+        n_features times slower than they score.
+    transform : {"spline", "affine"}, default "spline"
+    n_layers : int, default 5
+    hidden_features : int, default 64
+    n_blocks : int, default 2
+        Blocks of a residual, or hidden layers of a plain conditioner network.
+    n_bins : int, default 8
+        Bins of a spline.
+    tail_bound : float, default 5.0
+        Splines act within ``[-tail_bound, tail_bound]`` and are the identity outside.
+    conditioner : {"residual", "plain"}, default "residual"
+    mixing : {"none", "permutation", "lu"}, default "permutation"
+        What changes from layer to layer. ``"none"``: one random split (order) and its complement (reverse)
+        alternate. ``"permutation"``: new random splits (orders). ``"lu"``: in addition a learnt linear map
+        before each layer.
+    activation : {"silu", "relu"}, default "silu"
+    dropout : float, default 0.0
+    base : {"normal", "diagonal"}, default "normal"
+        Standard normal, or normal with learnt (context-dependent) means and standard deviations.
+
+    Raises
+    ------
+    ConfigurationError
+        If a setting is out of range.
+    """
+
+    kind: str = "coupling"
+    transform: str = "spline"
+    n_layers: int = 5
+    hidden_features: int = 64
+    n_blocks: int = 2
+    n_bins: int = 8
+    tail_bound: float = 5.0
+    conditioner: str = "residual"
+    mixing: str = "permutation"
+    activation: str = "silu"
+    dropout: float = 0.0
+    base: str = "normal"
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigurationError(
+                    f"{name} must be one of {choices}; got {getattr(self, name)!r}. Choose one of these."
+                )
+        for name in _AT_LEAST_ONE:
+            _check_whole(name, getattr(self, name), 1, math.inf)
+        _check_whole("n_bins", self.n_bins, 2, 500)
+        if not 0.0 < self.tail_bound < math.inf:
+            raise ConfigurationError(
+                f"tail_bound must be positive and finite; got {self.tail_bound!r}. "
+                "Standardised data want 3 to 10."
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigurationError(f"dropout must lie in [0, 1); got {self.dropout!r}. 0 switches it off.")
+
+
+@dataclass(frozen=True)
+class FlowConfig(FlowSettings):
+    """Everything that decides a flow, but its seed. JSON-able through ``dataclasses.asdict``.
+
+    Parameters
+    ----------
+    n_features : int
+        Width of the rows.
+    n_context : int, default 0
+        Width of the context, without the observed indicator.
+    masked : bool, default False
+        The context then starts with n_features columns more, the *observed* indicator (1 observed, 0 not):
+        the context is ``[observed | n_context columns]``. The flow is an exact density of the observed
+        features of each row; what stands at the others is not read.
+    **settings
+        As in :class:`FlowSettings`.
+
+    Raises
+    ------
+    ConfigurationError
+        If a setting is out of range, or masked goes with ``mixing="lu"``.
+
+    Examples
+    --------
+    >>> FlowConfig(3, n_context=2, n_layers=4).kind
+    'coupling'
+    """
+
+    n_features: int
+    n_context: int = 0
+    masked: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_whole("n_features", self.n_features, 1, math.inf)
+        _check_whole("n_context", self.n_context, 0, math.inf)
+        if self.masked and self.mixing == "lu":
+            raise ConfigurationError(
+                "mixing must not be 'lu' in a masked flow, as a linear map would mix unobserved "
+                "features into observed ones; got masked=True, mixing='lu'. Use mixing='permutation'."
+            )
+
+    @property
+    def context_width(self) -> int:
+        """Number of columns of the context that the flow is called with."""
+        return self.n_context + (self.n_features if self.masked else 0)
+
+
+def build_flow(config: FlowConfig, *, seed: int) -> Flow:
+    """Build the flow of a configuration, starting near the identity.
+
+    Parameters
+    ----------
+    config : FlowConfig
+    seed : int
+        Decides the splits (orders) of the features and the initial weights. Torch's global random stream is
+        neither read nor moved.
+
+    Returns
+    -------
+    nflows.flows.Flow
+        ``log_prob(inputs, context)`` in nats. Draw rows with :func:`sample_flow`.
+
+    Examples
+    --------
+    >>> flow = build_flow(FlowConfig(2, n_layers=2), seed=0)
+    >>> flow.log_prob(torch.zeros(4, 2)).shape
+    torch.Size([4])
+    """
+    with local_seed(seed) as generator:
+        transforms: list[Transform] = [_Unobserved(config.n_features)] if config.masked else []
+        for split in _splits(config, generator):
+            if config.mixing == "lu":
+                transforms.append(LULinear(config.n_features))
+            transforms.append(_layer(config, split))
+        return Flow(CompositeTransform(transforms), _base(config))
+
+
+def sample_flow(
+    flow: Flow, n_rows: int, *, context: Tensor | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draw rows from a flow made by :func:`build_flow`: one for each row of the context, if there is one.
+
+    Parameters
+    ----------
+    flow : Flow
+    n_rows : int
+    context : Tensor of shape (n_rows, context_width), optional
+    generator : torch.Generator, optional
+        On the flow's device; torch's global stream if None.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_features)
+    """
+    like = next(flow.parameters())
+    noise = flow._distribution.draw(n_rows, context, generator=generator, like=like)
+    return flow._transform.inverse(noise, context)[0]
+
+
+class local_seed:  # noqa: N801 - used as a function
+    """Context in which torch's global CPU stream starts from a seed; put back behind it."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __enter__(self) -> torch.Generator:
+        self._state = torch.random.get_rng_state()
+        # Not torch.manual_seed: it would also seed the devices, whose streams are not ours either.
+        torch.default_generator.manual_seed(self.seed)
+        return torch.Generator().manual_seed(self.seed)
+
+    def __exit__(self, *_: Any) -> None:
+        torch.random.set_rng_state(self._state)
+
+
+class _Unobserved(Transform):
+    """Put 0 where a feature is not observed, so that nothing behind it can read what stood there."""
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.n_features = n_features
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if context is None:
+            raise ConfigurationError(
+                "context must start with the observed indicator in a masked flow; got none. "
+                f"Pass context with at least {self.n_features} columns."
+            )
+        observed = context[:, : self.n_features] > 0.5
+        return torch.where(observed, inputs, 0.0), inputs.new_zeros(len(inputs))
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.forward(inputs, context)
+
+
+def _check_whole(name: str, value: object, low: int, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        bounds = f"at least {low}" if high == math.inf else f"within {low}..{high}"
+        raise ConfigurationError(f"{name} must be a whole number, {bounds}; got {value!r}.")
+
+
+def _base(config: FlowConfig) -> StandardNormal | DiagonalNormal:
+    if config.base == "normal":
+        return StandardNormal(config.n_features, masked=config.masked)
+    return DiagonalNormal(config.n_features, n_context=config.context_width, masked=config.masked)
+
+
+def _splits(config: FlowConfig, generator: torch.Generator) -> list[Tensor]:
+    """Return per layer the mask of transformed features (coupling) or the order (autoregressive)."""
+    make = _split_pair if config.kind == "coupling" else _order_pair
+    separated = torch.eye(config.n_features, dtype=torch.bool)
+    splits: list[Tensor] = []
+    while len(splits) < config.n_layers:
+        if config.mixing == "none" and splits:
+            splits += splits[:2]
+        else:
+            splits += make(config.n_features, separated, generator)
+    return splits[: config.n_layers]
+
+
+def _order_pair(n_features: int, separated: Tensor, generator: torch.Generator) -> list[Tensor]:
+    order = torch.randperm(n_features, generator=generator)
+    return [order, order.flip(0)]
+
+
+def _split_pair(n_features: int, separated: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Draw halves a few times; keep those that part most pairs of features not parted before."""
+    if n_features == 1:
+        return [torch.ones(1, dtype=torch.bool)] * 2
+    best, best_gain = torch.zeros(n_features, dtype=torch.bool), -1
+    for _ in range(8):
+        half = torch.zeros(n_features, dtype=torch.bool)
+        half[torch.randperm(n_features, generator=generator)[: n_features // 2]] = True
+        gain = int(((half[:, None] ^ half[None, :]) & ~separated).sum())
+        if gain > best_gain:
+            best, best_gain = half, gain
+    separated |= best[:, None] ^ best[None, :]
+    return [best, ~best]
+
+
+def _layer(config: FlowConfig, split: Tensor) -> Transform:
+    return _coupling_layer(config, split) if config.kind == "coupling" else _order_layer(config, split)
+
+
+def _coupling_layer(config: FlowConfig, mask: Tensor) -> Transform:
+    def make_network(n_inputs: int, n_outputs: int) -> nn.Module:
+        if n_inputs + config.context_width == 0:
+            return LearntParameters(n_outputs, hidden_features=config.hidden_features)
+        network = ResidualNetwork if config.conditioner == "residual" else PlainNetwork
+        return network(
+            n_inputs,
+            n_outputs,
+            n_context=config.context_width,
+            hidden_features=config.hidden_features,
+            n_blocks=config.n_blocks,
+            activation=config.activation,
+            dropout=config.dropout,
+        )
+
+    if config.transform == "affine":
+        return AffineCoupling(mask, make_network, masked=config.masked)
+    return SplineCoupling(
+        mask, make_network, n_bins=config.n_bins, tail_bound=config.tail_bound, masked=config.masked
+    )
+
+
+def _order_layer(config: FlowConfig, order: Tensor) -> Transform:
+    settings: dict[str, Any] = {
+        "n_context": config.context_width,
+        "hidden_features": config.hidden_features,
+        "n_blocks": config.n_blocks,
+        "residual": config.conditioner == "residual",
+        "activation": config.activation,
+        "dropout": config.dropout,
+        "masked": config.masked,
+    }
+    if config.transform == "affine":
+        return AffineAutoregressive(order.tolist(), **settings)
+    return SplineAutoregressive(
+        order.tolist(), n_bins=config.n_bins, tail_bound=config.tail_bound, **settings
+    )

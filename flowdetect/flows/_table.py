@@ -1,0 +1,291 @@
+"""The density of encoded table rows: discrete codes first, then continuous values given the codes."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+from nflows.distributions.base import Distribution
+from nflows.flows import Flow
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flowdetect._utils.layout import MatrixLayout
+from flowdetect.exceptions import ConfigurationError
+from flowdetect.flows._build import FlowConfig, FlowSettings, build_flow, local_seed, sample_flow
+from flowdetect.flows._discrete import AutoregressiveCategorical, CodeReader
+
+__all__ = ["CodeEmbedding", "ContextEmbedding", "TableDensity"]
+
+_MAX_EMBEDDING = 32
+
+
+class CodeEmbedding(nn.Module):
+    """Turn a row of codes into one vector: the sum of a learnt vector per column and code.
+
+    Parameters
+    ----------
+    cardinalities : sequence of int
+    n_outputs : int, optional
+        Width of the vector. By default as many as one-hot columns would be independent, at most 32; 0 if all
+        columns are constant.
+
+    Examples
+    --------
+    >>> CodeEmbedding([3, 2])(torch.tensor([[2.0, 1.0]])).shape
+    torch.Size([1, 3])
+    """
+
+    def __init__(self, cardinalities: Sequence[int], n_outputs: int | None = None) -> None:
+        super().__init__()
+        free = sum(cardinalities) - len(cardinalities)
+        self.n_outputs = min(free, _MAX_EMBEDDING) if n_outputs is None else n_outputs
+        self.reader = CodeReader(cardinalities)
+        bound = (3.0 / max(1, len(cardinalities))) ** 0.5
+        weight = torch.empty(self.reader.n_rows, self.n_outputs).uniform_(-bound, bound)
+        self.weight = nn.Parameter(weight) if self.n_outputs else None
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Map codes (n, n_codes) to (n, n_outputs); NaN in rows with a code that is not valid."""
+        if self.weight is None:
+            return codes.new_zeros(len(codes), 0)
+        index, valid = self.reader(codes)
+        vectors = F.embedding_bag(index + self.reader.offsets, self.weight, mode="sum")
+        return torch.where(valid.all(dim=1, keepdim=True), vectors, torch.nan)
+
+
+class ContextEmbedding(nn.Module):
+    """Turn encoded context rows ``[values | codes | extra]`` into the vectors that networks read.
+
+    Values and extra columns stay as they are, codes are embedded.
+
+    Parameters
+    ----------
+    layout : MatrixLayout, optional
+        Of the values and codes; none if None.
+    n_extra : int, default 0
+        Columns behind them that are taken as they are, like a noise level.
+    """
+
+    def __init__(self, layout: MatrixLayout | None, *, n_extra: int = 0) -> None:
+        super().__init__()
+        self.layout = layout or MatrixLayout(n_values=0)
+        self.n_columns = self.layout.n_columns + n_extra
+        self.codes = CodeEmbedding(self.layout.cardinalities) if self.layout.n_codes else None
+        self.n_outputs = self.layout.n_values + n_extra + (self.codes.n_outputs if self.codes else 0)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """Map (n, n_columns) to (n, n_outputs)."""
+        if self.codes is None:
+            return context
+        n_values, n_columns = self.layout.n_values, self.layout.n_columns
+        codes = self.codes(context[:, n_values:n_columns])
+        return torch.cat((context[:, :n_values], context[:, n_columns:], codes), dim=1)
+
+
+class TableDensity(Distribution):
+    """Density of encoded table rows ``[values | codes]``.
+
+    It is log P(codes | context) + log p(values | codes, context).
+
+    Parameters
+    ----------
+    layout : MatrixLayout
+        Of the rows. Values whose gate's code is not 0 are absent from their row: they are not read, and the
+        density is that of the values present.
+    context_layout : MatrixLayout, optional
+        Of the encoded context columns.
+    n_extra_context : int, default 0
+        Further context columns behind those, taken as they are (a noise level).
+    settings : FlowSettings, optional
+        Shape of the flow; its hidden_features, n_blocks, activation and dropout also serve the discrete part.
+    seed : int
+        Decides the start. Torch's global random stream is neither read nor moved.
+    smoothing : float, default 1e-4
+        Of the discrete part, see :class:`AutoregressiveCategorical`.
+    marginals : sequence of array-like, optional
+        Frequencies of the codes, to start at the independent model.
+
+    Raises
+    ------
+    ConfigurationError
+        If the layout has no columns, or settings do not go together.
+
+    Notes
+    -----
+    The number is a density with respect to Lebesgue measure on the values present, and to counting measure on
+    the codes: it integrates and sums to 1 over both. Without codes it is exactly the bare flow.
+
+    Examples
+    --------
+    >>> from flowdetect._utils.layout import MatrixLayout
+    >>> density = TableDensity(MatrixLayout(1, cardinalities=(2,), gates=(0,)), seed=0)
+    >>> density.log_prob(torch.tensor([[0.3, 0.0], [0.0, 1.0]])).shape
+    torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        layout: MatrixLayout,
+        *,
+        context_layout: MatrixLayout | None = None,
+        n_extra_context: int = 0,
+        settings: FlowSettings | None = None,
+        seed: int,
+        smoothing: float = 1e-4,
+        marginals: Sequence[Sequence[float]] | None = None,
+    ) -> None:
+        super().__init__()
+        if layout.n_columns == 0:
+            raise ConfigurationError(
+                "layout must have at least one column; got none. Pass rows with columns."
+            )
+        self.layout = layout
+        self._gates = [
+            [j for j, gate in enumerate(layout.gates) if gate == i] for i in range(layout.n_values)
+        ]
+        settings = settings or FlowSettings()
+        with local_seed(seed):
+            self.context_embedding = ContextEmbedding(context_layout, n_extra=n_extra_context)
+            self.code_embedding: CodeEmbedding | None = None
+            self.codes: AutoregressiveCategorical | None = None
+            if layout.n_codes:
+                self.codes = AutoregressiveCategorical(
+                    layout.cardinalities,
+                    n_context=self.context_embedding.n_outputs,
+                    hidden_features=settings.hidden_features,
+                    n_blocks=settings.n_blocks,
+                    smoothing=smoothing,
+                    activation=settings.activation,
+                    dropout=settings.dropout,
+                    marginals=marginals,
+                )
+                if layout.n_values:
+                    self.code_embedding = CodeEmbedding(layout.cardinalities)
+        self.flow: Flow | None = None
+        if layout.n_values:
+            self.flow = build_flow(self._flow_config(settings), seed=seed)
+
+    def log_prob_parts(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the two parts of the log-density apart.
+
+        Parameters
+        ----------
+        inputs : Tensor of shape (n, n_columns)
+            ``[values | codes]``.
+        context : Tensor of shape (n, n_context_columns), optional
+            ``[values | codes | extra]``.
+
+        Returns
+        -------
+        values_part : Tensor of shape (n,)
+            log p(values | codes, context); 0 without values.
+        codes_part : Tensor of shape (n,)
+            log P(codes | context), at most 0; 0 without codes.
+
+        Raises
+        ------
+        ConfigurationError
+            If the width of the rows or of the context is not the one the density was built for.
+        """
+        self._check(inputs, context)
+        values, codes = inputs.split((self.layout.n_values, self.layout.n_codes), dim=1)
+        vectors = self._context_vectors(context)
+        values_part = codes_part = inputs.new_zeros(len(inputs))
+        if self.flow is not None:
+            values_part = self.flow.log_prob(values, self._flow_context(codes, vectors))
+        if self.codes is not None:
+            codes_part = self.codes.log_prob(codes, vectors)
+        return values_part, codes_part
+
+    @torch.no_grad()
+    def sample_rows(
+        self, n_rows: int, context: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw encoded rows.
+
+        Parameters
+        ----------
+        n_rows : int
+        context : Tensor of shape (n_rows, n_context_columns), optional
+            One row is drawn for each row of the context.
+        generator : torch.Generator, optional
+            On the module's device; torch's global stream if None.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_columns)
+            0 stands in values that are absent.
+
+        Raises
+        ------
+        ConfigurationError
+            If the width of the context is not the one the density was built for, or it has not n_rows rows.
+        """
+        self._check(None, context)
+        if context is not None and len(context) != n_rows:
+            raise ConfigurationError(
+                f"context must have one row per row to draw; got {len(context)} rows for n_rows={n_rows}. "
+                "Repeat the context's rows as often as wanted."
+            )
+        vectors = self._context_vectors(context)
+        parts: list[Tensor] = []
+        codes = next(self.parameters()).new_zeros(n_rows, 0)
+        if self.codes is not None:
+            codes = self.codes.draw(n_rows, vectors, generator=generator).to(codes)
+        if self.flow is not None:
+            flow_context = self._flow_context(codes, vectors)
+            parts.append(sample_flow(self.flow, n_rows, context=flow_context, generator=generator))
+        return torch.cat((*parts, codes), dim=1)
+
+    def _log_prob(self, inputs: Tensor, context: Tensor | None) -> Tensor:
+        values_part, codes_part = self.log_prob_parts(inputs, context)
+        return values_part + codes_part
+
+    def _sample(self, num_samples: int, context: Tensor | None) -> Tensor:
+        if context is None:
+            return self.sample_rows(num_samples)
+        rows = self.sample_rows(len(context) * num_samples, context.repeat_interleave(num_samples, dim=0))
+        return rows.unflatten(0, (len(context), num_samples))
+
+    def _flow_config(self, settings: FlowSettings) -> FlowConfig:
+        code_width = self.code_embedding.n_outputs if self.code_embedding else 0
+        return FlowConfig(
+            self.layout.n_values,
+            n_context=self.context_embedding.n_outputs + code_width,
+            masked=self.layout.gated,
+            **asdict(settings),
+        )
+
+    def _context_vectors(self, context: Tensor | None) -> Tensor | None:
+        return None if context is None else self.context_embedding(context)
+
+    def _flow_context(self, codes: Tensor, vectors: Tensor | None) -> Tensor | None:
+        """Return what the flow is conditioned on: [observed | context vector | code vector]."""
+        parts = [self._observed(codes)] if self.layout.gated else []
+        if vectors is not None:
+            parts.append(vectors)
+        if self.code_embedding is not None and self.code_embedding.n_outputs:
+            parts.append(self.code_embedding(codes))
+        return torch.cat(parts, dim=1) if parts else None
+
+    def _observed(self, codes: Tensor) -> Tensor:
+        """Return 1 where a value is present, (n, n_values)."""
+        present = codes == 0
+        columns = [
+            present[:, gates].all(dim=1) if gates else present.new_ones(len(codes)) for gates in self._gates
+        ]
+        return torch.stack(columns, dim=1).to(codes.dtype)
+
+    def _check(self, inputs: Tensor | None, context: Tensor | None) -> None:
+        if inputs is not None and (inputs.ndim != 2 or inputs.shape[1] != self.layout.n_columns):
+            raise ConfigurationError(
+                f"inputs must have shape (n, {self.layout.n_columns}); got {tuple(inputs.shape)}. "
+                "Pass rows encoded as [values | codes] for this layout."
+            )
+        expected = self.context_embedding.n_columns
+        width = 0 if context is None else context.shape[1]
+        if width != expected:
+            raise ConfigurationError(
+                f"context must have {expected} columns, as when the density was built; got {width}. "
+                "Pass rows encoded as [values | codes | extra]."
+            )
