@@ -1,0 +1,41 @@
+"""One training loop for any module with ``log_prob(inputs, context)``."""
+
+from flowdetect.training._callbacks import Callback, ProgressBar
+from flowdetect.training._config import (
+    EvaluationRecord,
+    StopReason,
+    TrainingConfig,
+    TrainingPlan,
+    TrainingResult,
+)
+from flowdetect.training._data import ArraySource, Batch, RowSource
+from flowdetect.training._loop import train
+from flowdetect.training._objectives import MaximumLikelihood, NoiseConditional, Objective, noise_context
+from flowdetect.training._sklearn import (
+    CallbackSupportMixin,
+    SklearnCallbacks,
+    sklearn_fit_task,
+    with_callbacks,
+)
+
+__all__ = [
+    "ArraySource",
+    "Batch",
+    "Callback",
+    "CallbackSupportMixin",
+    "EvaluationRecord",
+    "MaximumLikelihood",
+    "NoiseConditional",
+    "Objective",
+    "ProgressBar",
+    "RowSource",
+    "SklearnCallbacks",
+    "StopReason",
+    "TrainingConfig",
+    "TrainingPlan",
+    "TrainingResult",
+    "noise_context",
+    "sklearn_fit_task",
+    "train",
+    "with_callbacks",
+]
