@@ -35,7 +35,8 @@ def resolve_seed(random_state: Any) -> int:
         return int(random_state.integers(_LARGEST))
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(_LARGEST))
-    if isinstance(random_state, int | np.integer) and random_state is not True and random_state >= 0:
+    whole = isinstance(random_state, int | np.integer) and not isinstance(random_state, bool)
+    if whole and random_state >= 0:
         return int(random_state) % _LARGEST
     raise ConfigurationError(
         "random_state must be None, a non-negative whole number, a RandomState or a Generator; "

@@ -1,0 +1,6 @@
+"""What users call: scikit-learn estimators around one density of a table."""
+
+from flowdetect.estimators._density import FlowDensity
+from flowdetect.estimators._outlier import FlowOutlierDetector
+
+__all__ = ["FlowDensity", "FlowOutlierDetector"]
