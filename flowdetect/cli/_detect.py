@@ -1,0 +1,196 @@
+"""The subcommand `detect`. What is slow to import is imported where it is needed, not for ``--help``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from flowdetect.cli._errors import INPUT, USAGE, CommandError, reported
+from flowdetect.cli._options import (
+    Contamination,
+    DroppedColumns,
+    LabelColumn,
+    MissingTexts,
+    OutputFile,
+    PictureFile,
+    Quiet,
+    Seed,
+    Steps,
+    TableFile,
+    TopRows,
+)
+from flowdetect.cli._report import RareRows, print_agreement, print_top, rare_rows
+from flowdetect.cli._tables import check_output, check_suffix, missing_text_hints, read_table, write_table
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["EXAMPLES", "detect"]
+
+_SCORE, _VERDICT = "score", "is_anomaly"
+_PICTURES = (".png", ".pdf", ".svg")
+EXAMPLES = """[bold]Examples[/bold]
+
+  flowdetect detect patients.csv > scored.csv
+
+  flowdetect detect hypothyroid.csv.gz --na-value '?' --label class --plot scores.png
+
+  flowdetect detect orders.parquet --drop order_id --contamination 0.01 --out scored.parquet
+"""
+
+
+def detect(
+    table: TableFile,
+    *,
+    label: LabelColumn = None,
+    drop: DroppedColumns = None,
+    contamination: Contamination = "auto",
+    out: OutputFile = "-",
+    plot: PictureFile = None,
+    top: TopRows = 10,
+    na_value: MissingTexts = None,
+    seed: Seed = 0,
+    max_steps: Steps = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a density to TABLE and write the table with each row's score and verdict.
+
+    Two columns are added: `score`, the log-density of the row in nats (larger = more normal),
+    and `is_anomaly`. Data go to stdout or to a file, messages and the progress bar to stderr.
+    """
+    with reported():
+        target = None if out == "-" else Path(out)
+        _check_files(table, target, plot)
+        data = read_table(table, na_value or [])
+        X = _columns_to_fit(data.values, label, drop or [])
+        rare = None if label is None else rare_rows(data.values[label])
+        console = Console(stderr=True, quiet=quiet, soft_wrap=True)
+        _print_notes(console, missing_text_hints(X))
+        with _warnings_as_notes(console):
+            detector = _fit(X, contamination, seed, max_steps, verbose=0 if quiet else 1)
+        scores, threshold = detector.training_scores_, _threshold(detector)
+        is_anomaly = ~(scores >= threshold)  # a score that is not a number must not pass for normal
+        _print_summary(console, X, threshold, int(is_anomaly.sum()))
+        if rare is not None:
+            print_agreement(console, scores, rare)
+        if top and not quiet:
+            _explain_top(console, detector, X, scores, top)
+        write_table(data, {_SCORE: scores, _VERDICT: is_anomaly}, target)
+        if plot is not None:
+            _draw(plot, scores, threshold, rare, name=table.name)
+
+
+def _check_files(table: Path, target: Path | None, plot: Path | None) -> None:
+    check_suffix(table, "TABLE")
+    if target is not None:
+        check_suffix(target, "--out")
+        check_output(target, table)
+    if plot is not None:
+        check_suffix(plot, "--plot", _PICTURES)
+        check_output(plot, table)
+
+
+def _columns_to_fit(values: pd.DataFrame, label: str | None, drop: list[str]) -> pd.DataFrame:
+    left_out = [*drop, label] if label is not None else drop
+    unknown = [name for name in left_out if name not in values.columns]
+    if unknown:
+        raise CommandError(
+            f"--label and --drop must name columns of the table; it has no {_quoted(unknown)}, "
+            f"only {_quoted(values.columns[:20])}{', ...' if values.shape[1] > 20 else ''}.",
+            USAGE,
+        )
+    taken = [name for name in (_SCORE, _VERDICT) if name in values.columns]
+    if taken:
+        raise CommandError(f"the table already has a column {_quoted(taken)}; rename it first.", INPUT)
+    X = values.drop(columns=left_out)
+    if not X.shape[1]:
+        raise CommandError("--label and --drop leave no column to fit.", USAGE)
+    return X
+
+
+def _quoted(names: Any) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+@contextmanager
+def _warnings_as_notes(console: Console) -> Iterator[None]:
+    """Print each warning once, as a sentence without the line of code that gave it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        yield
+    _print_notes(console, dict.fromkeys(str(warning.message) for warning in caught))
+
+
+def _print_notes(console: Console, notes: Iterable[str]) -> None:
+    for note in notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
+
+
+def _fit(
+    X: pd.DataFrame, contamination: str | float, seed: int, max_steps: int | None, *, verbose: int
+) -> Any:
+    from flowdetect.estimators import FlowOutlierDetector
+
+    detector = FlowOutlierDetector(contamination=contamination, random_state=seed, verbose=verbose)
+    if max_steps is not None:
+        detector.set_params(max_steps=max_steps)
+    return detector.fit(X)
+
+
+def _threshold(detector: Any) -> float:
+    """Return the threshold for ``training_scores_``, which come from flows that did not see the row.
+
+    With a fraction, ``offset_`` is a quantile of the scores under flows that did see it, which are higher.
+    """
+    from flowdetect.calibration import contamination_offset
+
+    if detector.contamination == "auto":
+        return float(detector.offset_)
+    return contamination_offset(detector.training_scores_, detector.contamination)
+
+
+def _print_summary(console: Console, X: pd.DataFrame, threshold: float, n_anomalies: int) -> None:
+    console.print(
+        f"{n_anomalies:,} of {len(X):,} rows are anomalies: the log-density of their {X.shape[1]} columns "
+        f"lies below {threshold:.4g} nats",
+        highlight=False,
+    )
+
+
+def _explain_top(
+    console: Console, detector: Any, X: pd.DataFrame, scores: NDArray[np.float64], n_top: int
+) -> None:
+    order = scores.argsort(kind="stable")[:n_top]
+    rows = X.iloc[order]
+    why = detector.explain(rows)
+    print_top(console, rows.set_axis(order), scores[order], why)
+
+
+def _draw(
+    path: Path, scores: NDArray[np.float64], threshold: float, rare: RareRows | None, *, name: str
+) -> None:
+    from matplotlib.figure import Figure
+
+    from flowdetect.plotting import ScoreDistributionDisplay
+
+    # Not pyplot's figure: a command must not open, or need, a window system.
+    figure = Figure(figsize=(8.0, 4.5), dpi=150, layout="constrained")
+    ScoreDistributionDisplay.from_predictions(
+        scores,
+        threshold=threshold,
+        is_rare=None if rare is None else rare.mask,
+        rare_name="rare" if rare is None else rare.name,
+        ax=figure.subplots(),
+        name=name,
+    )
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise CommandError(f"'{path}' cannot be written: {error}", INPUT) from error
