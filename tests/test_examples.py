@@ -1,0 +1,57 @@
+"""The example scripts, run as a reader would run them, with --fast."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+SCRIPTS = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+
+# What each script leaves behind in the folder it is told to write to.
+WRITES = {
+    "conditional_density.py": {"conditional_density.png"},
+    "demo.py": {"hypothyroid_scored.csv", "hypothyroid_scores.png"},
+    "detect_mixed_types.py": {"german_credit_scores.png"},
+    "grid_search_density.py": {"grid_search_density.png"},
+}
+
+
+def run(script: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(script), "--fast", "--out", str(out)],
+        cwd=out.parent,  # not the repository: a script must find its data wherever it is started
+        env=os.environ | {"MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_every_script_is_known() -> None:
+    assert {script.name for script in SCRIPTS} == WRITES.keys()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_example_runs_and_writes_its_files(script: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run(script, out)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Warning" not in done.stderr
+    assert done.stdout.strip()
+    assert {path.name for path in out.iterdir()} == WRITES[script.name]
+    assert all(path.stat().st_size > 1000 for path in out.iterdir())
+    if script.name == "demo.py":
+        check_demo(done, pd.read_csv(out / "hypothyroid_scored.csv"))
+
+
+def check_demo(done: subprocess.CompletedProcess[str], scored: pd.DataFrame) -> None:
+    assert "IsolationForest" in done.stdout
+    assert "AUROC" in done.stdout
+    assert len(scored) == 3163
+    assert list(scored.columns[-2:]) == ["score", "is_anomaly"]
+    assert scored["score"].notna().all()
+    assert scored["is_anomaly"].dtype == bool
