@@ -1,0 +1,48 @@
+"""scikit-learn's own checks of an estimator."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_blobs
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from flowdetect import FlowDensity, FlowOutlierDetector
+
+# The suite fits dozens of times, and asks for behaviour, not for quality.
+QUICK = {"max_steps": 10, "n_layers": 2, "hidden_features": 8}
+
+EXPECTED_FAILURES = {
+    FlowOutlierDetector: {
+        "check_sample_weight_equivalence_on_dense_data": (
+            "Rows are drawn into folds, validation rows and minibatches one by one, so a row of weight 2 and "
+            "the same row given twice meet different random draws: they agree in expectation, not exactly."
+        ),
+    },
+}
+
+# Checks that themselves draw from numpy's global stream, which no other test may move.
+DRAW_THEMSELVES = {"check_methods_sample_order_invariance"}
+
+
+def expected_failures(estimator: Any) -> dict[str, str]:
+    return EXPECTED_FAILURES.get(type(estimator), {})
+
+
+@parametrize_with_checks(
+    [FlowDensity(**QUICK), FlowOutlierDetector(n_models=2, **QUICK)],
+    expected_failed_checks=expected_failures,
+)
+def test_scikit_learn_checks(estimator: Any, check: Any) -> None:
+    numpy_stream = np.random.get_state()
+    check(estimator)
+    if check.func.__name__ in DRAW_THEMSELVES:
+        np.random.set_state(numpy_stream)
+
+
+@pytest.mark.slow
+def test_defaults_flag_some_of_300_blob_rows() -> None:
+    X, _ = make_blobs(n_samples=300, random_state=0)
+    labels = FlowOutlierDetector(random_state=0).fit_predict(X)
+    assert set(labels) == {-1, 1}
+    assert 1 <= np.sum(labels == -1) <= 45
