@@ -10,7 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from flowdetect import FlowDensity, FlowOutlierDetector
 
 # The suite fits dozens of times, and asks for behaviour, not for quality.
-QUICK = {"max_steps": 10, "n_layers": 2, "hidden_features": 8}
+QUICK = {"max_steps": 5, "n_layers": 2, "hidden_features": 8, "n_bins": 4}
 
 EXPECTED_FAILURES = {
     FlowOutlierDetector: {

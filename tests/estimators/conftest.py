@@ -7,7 +7,14 @@ import pytest
 
 from flowdetect import FlowDensity, FlowOutlierDetector
 
-QUICK = {"max_steps": 30, "n_layers": 2, "hidden_features": 8, "random_state": 0}
+QUICK = {
+    "max_steps": 12,
+    "n_layers": 2,
+    "hidden_features": 8,
+    "n_bins": 4,
+    "batch_size": 64,
+    "random_state": 0,
+}
 ESTIMATORS = {"density": FlowDensity, "detector": FlowOutlierDetector}
 
 

@@ -7,7 +7,6 @@ import torch
 
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
 
-
 # --- what the number is ------------------------------------------------------------------------------------
 
 
@@ -54,10 +53,10 @@ def test_probabilities_of_a_discrete_table_sum_to_one(quick):
 def test_the_probabilities_are_those_of_the_table(quick):
     X = discrete_table()
     density = quick("density", max_steps=200).fit(X)
-    p = np.exp(density.score_samples(X.assign(count=1))) * 4
+    p = sum(np.exp(density.score_samples(X.assign(count=count))) for count in range(4))
     for colour, old in product(["red", "green"], [False, True]):
-        these = (X["colour"] == colour) & (X["old"] == old)
-        assert p[these][0] == pytest.approx(these.mean(), abs=0.07)
+        these = ((X["colour"] == colour) & (X["old"] == old)).to_numpy()
+        assert p[these] == pytest.approx(these.mean(), abs=0.06)
 
 
 def test_score_is_the_mean(density, new_rows):
@@ -85,7 +84,7 @@ def test_kinds_and_dropout(quick, table, new_rows, kind, dropout):
 
 def test_training_says_why_it_stopped(density, quick, blob):
     assert density.training_result_.stop_reason == "max_steps"
-    assert density.training_result_.n_steps == 30
+    assert density.training_result_.n_steps == 12
     assert quick("density").fit(blob[:8]).training_result_.n_validation == 0
     budget = quick("density", time_budget=1e-6, max_steps=1000).fit(blob)
     assert budget.training_result_.stop_reason == "time_budget"

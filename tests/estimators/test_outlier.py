@@ -5,7 +5,6 @@ import pytest
 from flowdetect.calibration import contamination_offset, fence_offset
 from flowdetect.exceptions import ConfigurationError
 
-
 # --- scores and threshold ----------------------------------------------------------------------------------
 
 
