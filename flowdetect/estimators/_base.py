@@ -49,7 +49,7 @@ def check_whole(name: str, value: Any) -> None:
 class FlowEstimator(CallbackSupportMixin, BaseEstimator):
     """Base of the estimators: what they have in common between their parameters and a trained density.
 
-    Subclasses have the parameters read here, and define `_objective` and `_flow_settings`.
+    Subclasses have the parameters read here, and define `_flow_settings`, `_objective` and `_make_encoder`.
     """
 
     _n_extra_context = 0
@@ -65,7 +65,7 @@ class FlowEstimator(CallbackSupportMixin, BaseEstimator):
         raise NotImplementedError
 
     def _make_encoder(self) -> TableEncoder:
-        return TableEncoder()
+        raise NotImplementedError
 
     def _weight_decay(self, n_rows: int) -> float:
         return 0.0
