@@ -21,8 +21,9 @@ def contamination_offset(scores: ArrayLike, contamination: float) -> float:
     Returns
     -------
     float
-        The ``contamination`` quantile by linear interpolation: without ties, ``round(contamination * n)`` of
-        the scores lie strictly below it (scikit-learn's convention).
+        The ``contamination`` quantile by linear interpolation: without ties,
+        ``ceil(contamination * (n - 1))`` of the scores lie strictly below it (scikit-learn's convention);
+        ties can make it fewer.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def fence_offset(scores: ArrayLike) -> float:
     """Return Tukey's lower fence of the scores: the first quartile less 1.5 times the interquartile range.
 
     The fence adapts to the spread of the scores and needs no assumed fraction of anomalies: of the scores of
-    Gaussian rows about 5 % lie below it in two dimensions, and about 1 % in twenty.
+    Gaussian rows about 5 % lie below it in two dimensions, and 1.4 % in twenty.
 
     Parameters
     ----------

@@ -107,6 +107,9 @@ def _read(path: Path, na_values: list[str]) -> Table:
             values = pd.read_parquet(path)
             return Table(values, values)
         values = pd.read_csv(path, na_values=na_values, low_memory=False)
+        if not isinstance(values.index, pd.RangeIndex):
+            # pandas would take the first fields for an index, and name every other column wrongly.
+            raise ValueError("its rows have more fields than its header has names.")
         return Table(values, pd.read_csv(path, dtype=str, na_filter=False))
     except (OSError, EOFError, ValueError, zlib.error, pa.ArrowException) as error:
         raise CommandError(f"'{path}' cannot be read as a table: {_first_line(error)}", INPUT) from error
@@ -156,20 +159,21 @@ def write_table(table: Table, columns: dict[str, Any], path: Path | None) -> Non
     Raises
     ------
     CommandError
-        If the file cannot be written.
+        If the file, or stdout, cannot be written.
     """
     # An index that is not just the row number came from the file and belongs into the result.
     index = type(table.source.index).__name__ != "RangeIndex"
-    if path is None:
-        table.source.assign(**columns).to_csv(sys.stdout, index=index)
-        return
     try:
-        if path.name.lower().endswith(".parquet"):
+        if path is None:
+            table.source.assign(**columns).to_csv(sys.stdout, index=index)
+            sys.stdout.flush()
+        elif path.name.lower().endswith(".parquet"):
             table.values.assign(**columns).to_parquet(path, index=index)
         else:
             table.source.assign(**columns).to_csv(path, index=index)
     except OSError as error:
-        raise CommandError(f"'{path}' cannot be written: {_first_line(error)}", INPUT) from error
+        target = "stdout" if path is None else f"'{path}'"
+        raise CommandError(f"{target} cannot be written: {_first_line(error)}", INPUT) from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -200,7 +200,8 @@ class FlowEstimator(CallbackSupportMixin, BaseEstimator):
             return torch.from_numpy(self.context_encoder_.encode(context)[0])
 
     def _chunks(self, n_rows: int) -> Iterator[slice]:
-        return chunk_slices(n_rows, (self.encoder_.layout_.n_columns + 1) * (3 * self.n_bins + 8))
+        # About what a spline of the default size holds for each column.
+        return chunk_slices(n_rows, (self.encoder_.layout_.n_columns + 1) * 32)
 
     def _score(self, X: Any, context: Any, densities: Sequence[TableDensity]) -> np.ndarray:
         """Return the mean log-density of each checked row under the densities, in nats and original units."""

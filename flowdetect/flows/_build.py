@@ -1,6 +1,7 @@
 """From a configuration to a flow."""
 
 import math
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,12 +196,18 @@ def sample_flow(
 
 
 class local_seed:  # noqa: N801 - used as a function
-    """Context in which torch's global CPU stream starts from a seed; put back behind it."""
+    """Context in which torch's global CPU stream starts from a seed; put back behind it.
+
+    Only one thread at a time is inside: the stream belongs to the process.
+    """
+
+    _lock = threading.RLock()
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def __enter__(self) -> torch.Generator:
+        self._lock.acquire()
         self._state = torch.random.get_rng_state()
         # Not torch.manual_seed: it would also seed the devices, whose streams are not ours either.
         torch.default_generator.manual_seed(self.seed)
@@ -208,6 +215,7 @@ class local_seed:  # noqa: N801 - used as a function
 
     def __exit__(self, *_: Any) -> None:
         torch.random.set_rng_state(self._state)
+        self._lock.release()
 
 
 class _Unobserved(Transform):

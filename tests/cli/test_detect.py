@@ -159,6 +159,7 @@ def test_a_missing_file(detect: Detect) -> None:
     [
         ("bytes.csv", b"a,b\n\xff\xfe,1\n"),
         ("ragged.csv", b"a,b\n1,2\n1,2,3\n"),
+        ("shifted.csv", b"a,b\nx,1,2\ny,1,3\nz,2,4\n"),
         ("no_gzip.csv.gz", b"a,b\n1,2\n"),
         ("cut.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 1000)[:-10]),
         ("broken.csv.gz", gzip.compress(b"a,b\n1,2\n" * 50)[:15] + b"\x00" * 20),

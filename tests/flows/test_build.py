@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import product
 
@@ -167,3 +168,14 @@ def test_masked_flow_asks_for_its_indicator() -> None:
     flow = build_flow(FlowConfig(2, masked=True), seed=0)
     with pytest.raises(ConfigurationError, match="context must start with the observed indicator"):
         flow.log_prob(torch.zeros(1, 2))
+
+
+def test_building_in_threads_is_reproducible_and_leaves_the_global_stream() -> None:
+    config = FlowConfig(3, n_layers=2, hidden_features=8)
+    before = torch.random.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        flows = list(pool.map(lambda _: build_flow(config, seed=5), range(12)))
+    assert torch.equal(before, torch.random.get_rng_state())
+    first = flows[0].state_dict()
+    for flow in flows[1:]:
+        assert all(torch.equal(value, first[name]) for name, value in flow.state_dict().items())
