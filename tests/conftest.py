@@ -1,5 +1,7 @@
 import random
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,19 @@ torch.set_num_threads(1)
 def repository() -> Path:
     """The root of the repository."""
     return Path(__file__).parents[1]
+
+
+@pytest.fixture
+def imported_by() -> Callable[..., set[str]]:
+    """Run a Python process with the given arguments; return the names of all modules that it imported."""
+
+    def run(*arguments: str) -> set[str]:
+        command = [sys.executable, "-X", "importtime", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+        return {line.rpartition("|")[2].strip() for line in lines}
+
+    return run
 
 
 def _global_streams() -> dict[str, bytes]:

@@ -35,14 +35,16 @@ ENTRANCE = "flowdetect"  # what `from flowdetect import ...` reaches
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve"}
 UNSAFE_CALLS = {"eval", "exec", "torch.load", "torch.jit.load", "joblib.load", "pd.read_pickle", "np.load"}
 
-# What a part may not import at all, and what it imports only inside functions (for a fast --help).
+# What a part may not import at all, and what it imports only inside functions (for a fast start).
 FOREIGN_TO = {
     "preprocessing": {"torch", "nflows"},
     "calibration": {"torch", "nflows", "pandas", "sklearn"},
     "exceptions": {"torch", "nflows", "numpy", "pandas", "sklearn"},
 }
 LATE_IN = {
-    "cli": {"torch", "nflows", "numpy", "pandas", "sklearn", "matplotlib", "flowdetect.estimators"},
+    "cli": {"torch", "nflows", "numpy", "pandas", "sklearn", "matplotlib", "rich", "flowdetect.estimators"},
+    "flowdetect": {"torch", "nflows", "numpy", "pandas", "sklearn", "flowdetect.estimators"},
+    "estimators": {"torch", "nflows", "flowdetect.flows", "flowdetect.training"},
     "plotting": {"matplotlib"},
 }
 

@@ -13,7 +13,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        # Without a default typer would load pydantic, for 0.1 s, to learn that --help was not given.
+        "default_map": {"help": False},
+    },
     # A traceback is a defect of ours: show it as Python does, not with the user's rows in it.
     pretty_exceptions_enable=False,
 )

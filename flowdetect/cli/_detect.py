@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from flowdetect.cli._errors import INPUT, USAGE, CommandError, reported
 from flowdetect.cli._options import (
     Contamination,
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
+    from rich.console import Console
 
 __all__ = ["EXAMPLES", "detect"]
 
@@ -65,6 +64,8 @@ def detect(
     Two columns are added: `score`, the log-density of the row in nats (larger = more normal),
     and `is_anomaly`. Data go to stdout or to a file, messages and the progress bar to stderr.
     """
+    from rich.console import Console
+
     with reported():
         target = None if out == "-" else Path(out)
         _check_files(table, target, plot)

@@ -1,15 +1,21 @@
-"""The one fit of all estimators: validate, encode, build, train; and chunked scoring in float64."""
+"""The one fit of all estimators: validate, encode, build, train; and chunked scoring in float64.
+
+torch, and with it flows and training, are imported when a fit or a score needs them: they take longer than
+all other imports together, and an estimator is made, copied and put into a pipeline without.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from flowdetect._utils.random import resolve_seed
+from flowdetect.estimators._callbacks import CallbackSupportMixin
 from flowdetect.estimators._rows import (
     EncodedRows,
     RowSubset,
@@ -22,17 +28,13 @@ from flowdetect.estimators._rows import (
     take_rows,
 )
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
-from flowdetect.flows import FlowSettings, TableDensity
 from flowdetect.preprocessing import TableEncoder
-from flowdetect.training import (
-    Callback,
-    CallbackSupportMixin,
-    Objective,
-    ProgressBar,
-    TrainingConfig,
-    TrainingResult,
-    train,
-)
+
+if TYPE_CHECKING:
+    import torch
+
+    from flowdetect.flows import FlowSettings, TableDensity
+    from flowdetect.training import Callback, Objective, TrainingConfig, TrainingResult
 
 __all__ = ["FlowEstimator", "check_whole"]
 
@@ -111,6 +113,8 @@ class FlowEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _build(self, source: EncodedRows, seed: int) -> TableDensity:
         """Build an untrained density for the encoded rows."""
+        from flowdetect.flows import TableDensity
+
         return TableDensity(
             self.encoder_.layout_,
             context_layout=None if self.context_encoder_ is None else self.context_encoder_.layout_,
@@ -142,6 +146,8 @@ class FlowEstimator(CallbackSupportMixin, BaseEstimator):
         description: str = "fitting",
     ) -> TrainingResult:
         """Train in place; the density ends in float64, ready to score."""
+        from flowdetect.training import ProgressBar, train
+
         bar = [ProgressBar(description)] if self.verbose else []
         result = train(
             density,
@@ -154,6 +160,8 @@ class FlowEstimator(CallbackSupportMixin, BaseEstimator):
         return result
 
     def _training_config(self, seed: int, n_rows: int) -> TrainingConfig:
+        from flowdetect.training import TrainingConfig
+
         names = ("max_steps", "batch_size", "learning_rate", "validation_fraction", "patience", "time_budget")
         weight_decay = self._weight_decay(n_rows)
         return TrainingConfig(**self._parameters(*names, "device"), weight_decay=weight_decay, seed=seed)
@@ -194,6 +202,8 @@ class FlowEstimator(CallbackSupportMixin, BaseEstimator):
             return known_columns(self.context_encoder_, context)
 
     def _encode_context(self, context: Any) -> torch.Tensor | None:
+        import torch
+
         if self.context_encoder_ is None:
             return None
         with about_context():
@@ -212,14 +222,16 @@ class FlowEstimator(CallbackSupportMixin, BaseEstimator):
             scores[rows] = log_det + self._log_density(matrix, given, densities)
         return scores
 
-    @torch.inference_mode()
     def _log_density(
         self, matrix: np.ndarray, context: torch.Tensor | None, densities: Sequence[TableDensity]
     ) -> np.ndarray:
         """Return the mean log-density of encoded rows, in nats and encoded units."""
+        import torch
+
         inputs = torch.from_numpy(matrix)
-        total = sum(density.log_prob(inputs, context) for density in densities)
-        return np.asarray(total) / len(densities)
+        with torch.inference_mode():
+            total = sum(density.log_prob(inputs, context) for density in densities)
+            return np.asarray(total) / len(densities)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, self._last_fitted)

@@ -1,26 +1,23 @@
 """`FlowDensity`: the log-density of a table, conditional on context if wanted."""
 
+from __future__ import annotations
+
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
 from flowdetect._utils.random import RandomState, resolve_seed
 from flowdetect.estimators._base import FlowEstimator, check_whole
+from flowdetect.estimators._callbacks import with_callbacks
 from flowdetect.estimators._rows import check_weights
-from flowdetect.flows import FlowSettings
 from flowdetect.preprocessing import TableEncoder
-from flowdetect.training import (
-    MaximumLikelihood,
-    Objective,
-    SklearnCallbacks,
-    TrainingResult,
-    sklearn_fit_task,
-    with_callbacks,
-)
+
+if TYPE_CHECKING:
+    from flowdetect.flows import FlowSettings
+    from flowdetect.training import Objective, TrainingResult
 
 __all__ = ["FlowDensity"]
 
@@ -144,7 +141,7 @@ class FlowDensity(DensityMixin, FlowEstimator):
         self.random_state = random_state
 
     @with_callbacks
-    def fit(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> "FlowDensity":
+    def fit(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> FlowDensity:
         """Fit the density.
 
         Parameters
@@ -168,6 +165,8 @@ class FlowDensity(DensityMixin, FlowEstimator):
         TrainingError
             If the loss does not stay finite.
         """
+        from flowdetect.training import SklearnCallbacks, sklearn_fit_task
+
         metadata = {"context": context, "sample_weight": sample_weight}
         told = {"X": X, "y": y, "metadata": {k: v for k, v in metadata.items() if v is not None}}
         with sklearn_fit_task(self, **told) as fit_context:
@@ -264,6 +263,8 @@ class FlowDensity(DensityMixin, FlowEstimator):
         NotFittedError
             Before fit.
         """
+        import torch
+
         check_is_fitted(self)
         check_whole("n_samples", n_samples)
         encoded = self._encode_context(self._check_context(context, None))
@@ -278,6 +279,8 @@ class FlowDensity(DensityMixin, FlowEstimator):
         return self.encoder_.decode(np.concatenate(parts))
 
     def _flow_settings(self) -> FlowSettings:
+        from flowdetect.flows import FlowSettings
+
         # A learnt linear map mixes all columns, which it must not do where some are absent from a row.
         mixing = "permutation" if self.encoder_.layout_.gated else "lu"
         settings = self._parameters("kind", "n_layers", "hidden_features", "n_bins", "dropout")
@@ -290,6 +293,8 @@ class FlowDensity(DensityMixin, FlowEstimator):
         return min(0.5, 500.0 / n_rows)
 
     def _objective(self) -> Objective:
+        from flowdetect.training import MaximumLikelihood
+
         return MaximumLikelihood()
 
     def _make_encoder(self) -> TableEncoder:

@@ -1,31 +1,28 @@
 """`FlowOutlierDetector`: anomalies of a table by its density at several noise scales."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.base import OutlierMixin
 
 from flowdetect._utils.random import RandomState
 from flowdetect.calibration import contamination_offset, fence_offset
 from flowdetect.estimators._base import FlowEstimator, check_whole
+from flowdetect.estimators._callbacks import with_callbacks
 from flowdetect.estimators._rows import EncodedRows, take_rows
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.explanation import column_candidates, column_gains
-from flowdetect.flows import FlowSettings, TableDensity
 from flowdetect.preprocessing import TableEncoder
-from flowdetect.training import (
-    Callback,
-    NoiseConditional,
-    Objective,
-    SklearnCallbacks,
-    TrainingResult,
-    noise_context,
-    sklearn_fit_task,
-    with_callbacks,
-)
+
+if TYPE_CHECKING:
+    import torch
+
+    from flowdetect.flows import FlowSettings, TableDensity
+    from flowdetect.training import Callback, Objective, TrainingResult
 
 __all__ = ["FlowOutlierDetector"]
 
@@ -166,7 +163,7 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         self.random_state = random_state
 
     @with_callbacks
-    def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> "FlowOutlierDetector":
+    def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> FlowOutlierDetector:
         """Fit the densities and the threshold.
 
         Parameters
@@ -189,6 +186,8 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         TrainingError
             If the loss does not stay finite.
         """
+        from flowdetect.training import SklearnCallbacks, sklearn_fit_task
+
         self._check_parameters()
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         told = {"X": X, "y": y, "metadata": weights}
@@ -348,6 +347,8 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         self, matrix: np.ndarray, context: torch.Tensor | None, densities: Sequence[TableDensity]
     ) -> np.ndarray:
         """Return the mean over noise scales of the log-density of encoded rows."""
+        from flowdetect.training import noise_context
+
         per_scale = []
         for scale in _SCORING_SCALES:
             level = noise_context(scale, len(matrix), context=context)
@@ -367,10 +368,14 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         return TableEncoder(atoms=False)
 
     def _flow_settings(self) -> FlowSettings:
+        from flowdetect.flows import FlowSettings
+
         names = ("kind", "n_layers", "hidden_features", "n_bins")
         return FlowSettings(**self._parameters(*names), mixing="permutation")
 
     def _objective(self) -> Objective:
+        from flowdetect.training import NoiseConditional
+
         layout = self.encoder_.layout_
         return NoiseConditional(
             layout.n_values, scales=_TRAINING_SCALES, cardinalities=layout.cardinalities, gates=layout.gates

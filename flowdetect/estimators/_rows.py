@@ -1,17 +1,20 @@
 """Tables as the estimators see them: checked at the door, encoded on the way to the model."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.utils.validation import validate_data
 
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.preprocessing import TableEncoder
-from flowdetect.training import Batch
+
+if TYPE_CHECKING:
+    from flowdetect.training import Batch
 
 __all__ = [
     "EncodedRows",
@@ -207,6 +210,10 @@ class EncodedRows:
 
     def rows(self, index: np.ndarray, rng: np.random.Generator | None) -> Batch:
         """Return the rows ``index``, lattice values spread over their cells, without rng always alike."""
+        import torch
+
+        from flowdetect.training import Batch
+
         rng = np.random.default_rng(0) if rng is None else rng
         inputs = self.encoder.dequantize(self.encoded(index), rng)
         context = None if self._context is None else torch.from_numpy(self._context.take(index))
@@ -217,7 +224,7 @@ class EncodedRows:
         """Return the encoded rows ``index`` without noise, float32, shape (n, n_columns)."""
         return self._inputs.take(index)
 
-    def subset(self, index: np.ndarray) -> "RowSubset":
+    def subset(self, index: np.ndarray) -> RowSubset:
         """Return the rows ``index`` as a source of their own."""
         return RowSubset(self, index)
 

@@ -11,18 +11,12 @@ from flowdetect.training._config import (
 from flowdetect.training._data import ArraySource, Batch, RowSource
 from flowdetect.training._loop import train
 from flowdetect.training._objectives import MaximumLikelihood, NoiseConditional, Objective, noise_context
-from flowdetect.training._sklearn import (
-    CallbackSupportMixin,
-    SklearnCallbacks,
-    sklearn_fit_task,
-    with_callbacks,
-)
+from flowdetect.training._sklearn import SklearnCallbacks, sklearn_fit_task
 
 __all__ = [
     "ArraySource",
     "Batch",
     "Callback",
-    "CallbackSupportMixin",
     "EvaluationRecord",
     "MaximumLikelihood",
     "NoiseConditional",
@@ -37,5 +31,4 @@ __all__ = [
     "noise_context",
     "sklearn_fit_task",
     "train",
-    "with_callbacks",
 ]

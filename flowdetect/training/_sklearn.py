@@ -7,19 +7,7 @@ from typing import Any
 from flowdetect.training._callbacks import Callback
 from flowdetect.training._config import EvaluationRecord, TrainingPlan, TrainingResult
 
-try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # remove when scikit-learn >= 1.9 is required
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stand-in for scikit-learn before 1.9: no ``set_callbacks``."""
-
-    def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
-        """Return ``method`` as it is: there is nothing to tear down."""
-        return method
-
-
-__all__ = ["CallbackSupportMixin", "SklearnCallbacks", "sklearn_fit_task", "with_callbacks"]
+__all__ = ["SklearnCallbacks", "sklearn_fit_task"]
 
 
 class SklearnCallbacks(Callback):

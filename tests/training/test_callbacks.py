@@ -1,23 +1,19 @@
-import importlib.util
 import io
-import sys
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
+from flowdetect.estimators._callbacks import CallbackSupportMixin, with_callbacks
 from flowdetect.training import (
     ArraySource,
     Callback,
-    CallbackSupportMixin,
     ProgressBar,
     SklearnCallbacks,
     TrainingConfig,
-    _sklearn,
     sklearn_fit_task,
     train,
-    with_callbacks,
 )
 
 SETTINGS = TrainingConfig(max_steps=200, learning_rate=0.05, patience=None, device="cpu")
@@ -150,20 +146,3 @@ def test_without_callback_support_nothing_happens(gaussian, rows):
 
 def test_without_callbacks_set_the_estimator_fits(gaussian, rows):
     assert make_estimator(gaussian(), rows).fit(rows).mean_ != 0.0
-
-
-def test_before_scikit_learn_1_9_the_bridge_stands_in(monkeypatch, gaussian, rows):
-    monkeypatch.setitem(sys.modules, "sklearn.callback", None)
-    spec = importlib.util.spec_from_file_location("old_bridge", _sklearn.__file__)
-    old = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(old)
-
-    class Estimator(old.CallbackSupportMixin):
-        @old.with_callbacks
-        def fit(self, X):
-            with old.sklearn_fit_task(self, X=X) as fit_context:
-                bridge = old.SklearnCallbacks(self, fit_context, X=X)
-                return train(gaussian(), ArraySource(X), config=SETTINGS, callbacks=[bridge])
-
-    assert not hasattr(Estimator(), "set_callbacks")
-    assert Estimator().fit(rows).n_steps == 200
