@@ -9,6 +9,7 @@ from torch import Tensor
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.flows._conditioners import clamp_reach, start_network
 from flowdetect.flows._elementwise import AffineMap, ElementwiseMap, SplineMap, apply_where_observed
+from flowdetect.flows._fused import plan_order
 from flowdetect.flows._masked_networks import MaskedNetwork
 
 __all__ = ["AffineAutoregressive", "SplineAutoregressive"]
@@ -47,10 +48,14 @@ class _Autoregressive(Transform):
             dropout=dropout,
         )
         start_network(self.autoregressive_net, elementwise.start().repeat(self.n_features))
+        self._fused = plan_order(self.autoregressive_net, elementwise, self.order, masked)
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Transform inputs (n, n_features) in one pass; return the outputs and log|det| (n,) in nats."""
-        params = self.autoregressive_net(inputs, context)
+        network, fused = self.autoregressive_net, self._fused
+        if fused is not None and fused.can_run(network, inputs, context, inverse=False):
+            return fused(self, inputs, context, inverse=False)
+        params = network(inputs, context)
         outputs, log_det = self._map(inputs.T, params.T, self._observed(context), inverse=False)
         return outputs.T, log_det.sum(dim=0)
 
@@ -59,7 +64,10 @@ class _Autoregressive(Transform):
 
         The last layer and the map are evaluated for one feature at a time, not for all of them each time.
         """
-        network, n_params = self.autoregressive_net, self.elementwise.n_params
+        network, fused = self.autoregressive_net, self._fused
+        if fused is not None and fused.can_run(network, inputs, context, inverse=True):
+            return fused(self, inputs, context, inverse=True)
+        n_params = self.elementwise.n_params
         observed, read = self._observed(context), clamp_reach(context)
         columns, log_dets = [inputs.new_zeros(len(inputs))] * self.n_features, []
         for feature in self.order:
@@ -109,7 +117,7 @@ class SplineAutoregressive(_Autoregressive):
     tail_bound : float, default 5.0
     n_context : int, default 0
     hidden_features : int, default 64
-        Widened to n_features - 1 if less.
+        With fewer than n_features - 1 some inputs do not reach the few outputs that follow them.
     n_blocks : int, default 2
     residual : bool, default True
     activation : {"silu", "relu"}, default "silu"

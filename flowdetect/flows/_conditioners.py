@@ -12,6 +12,7 @@ from flowdetect.exceptions import ConfigurationError
 __all__ = [
     "ACTIVATIONS",
     "LearntParameters",
+    "REACH",
     "PlainNetwork",
     "ResidualNetwork",
     "clamp_reach",
@@ -24,7 +25,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "silu": F.
 
 # Networks extrapolate linearly; features and context beyond this are read as if they lay on it, so that
 # no finite row, however far out, overflows inside a network. Within it the numbers are those of nflows.
-_REACH = 1e4
+REACH = 1e4
 
 
 def find_activation(name: str) -> Callable[[Tensor], Tensor]:
@@ -62,7 +63,7 @@ def clamp_reach(values: Tensor) -> Tensor: ...
 def clamp_reach(values: None) -> None: ...
 def clamp_reach(values: Tensor | None) -> Tensor | None:
     """Cut what a network reads to the range in which nothing inside it overflows; NaN stays NaN."""
-    return None if values is None else values.clamp(-_REACH, _REACH)
+    return None if values is None else values.clamp(-REACH, REACH)
 
 
 def linear_rows_last(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class AutoregressiveCategorical(Distribution):
         Columns of cardinality 1 have probability 1.
     n_context : int, default 0
     hidden_features : int, default 64
-        Widened to the number of columns less one, if narrower.
+        See :func:`hidden_degrees` for fewer than columns.
     n_blocks : int, default 2
     smoothing : float, default 1e-4
         Each conditional is ``(1 - smoothing) softmax + smoothing / cardinality``: a log-probability per

@@ -1,47 +1,60 @@
 """The fused spline behind `packed_spline`: same numbers, one pass over the data, on the CPU."""
 
 import functools
-from types import ModuleType
+import importlib
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["fused_spline", "is_fusable"]
+__all__ = ["DTYPES", "fused_spline", "is_fusable", "is_plain_cpu", "load_kernels"]
 
-_DTYPES: dict[torch.dtype, type[np.floating[Any]]] = {torch.float32: np.float32, torch.float64: np.float64}
+DTYPES: dict[torch.dtype, type[np.floating[Any]]] = {torch.float32: np.float32, torch.float64: np.float64}
 
 
-def is_fusable(inputs: Tensor, params: Tensor) -> bool:
-    """Return whether the compiled kernels can take these tensors: plain CPU tensors, and numba is there."""
+def is_plain_cpu(*tensors: Tensor) -> bool:
+    """Return whether compiled kernels can take these tensors: plain ones, on the CPU, of one dtype."""
+    dtype = tensors[0].dtype
     return (
-        inputs.dtype in _DTYPES
-        and params.dtype == inputs.dtype
-        and inputs.device.type == params.device.type == "cpu"
+        dtype in DTYPES
+        and all(tensor.dtype == dtype and tensor.device.type == "cpu" for tensor in tensors)
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and not torch._C._are_functorch_transforms_active()
-        and _kernels() is not None
+        and has_kernels()
     )
 
 
-@functools.cache
-def _kernels() -> ModuleType | None:
-    """Import the kernels when they are first needed; None without numba."""
+def is_fusable(inputs: Tensor, params: Tensor) -> bool:
+    """Return whether `fused_spline` can take these tensors."""
+    return is_plain_cpu(inputs, params)
+
+
+def has_kernels() -> bool:
+    """Return whether the kernels can be had, that is, whether numba is there."""
     try:
-        from flowdetect.flows import _kernels_numba
+        load_kernels()
     except ImportError:
-        return None
-    return _kernels_numba
+        return False
+    return True
 
 
 @functools.cache
-def _constants(dtype: torch.dtype, least: float) -> tuple[np.ndarray, np.ndarray]:
-    kernels = _kernels()
-    if kernels is None:  # is_fusable has been asked before
-        raise ImportError("numba is needed for the fused spline")
-    floats, layout = kernels.constants(np.dtype(_DTYPES[dtype]), least)
-    return floats, layout
+def load_kernels() -> Any:
+    """Import the kernels when they are first needed; ImportError without numba."""
+    parts = [importlib.import_module(f"flowdetect.flows.{name}") for name in _MODULES]
+    found = {name: getattr(part, name) for part in parts for name in part.__all__}
+    return SimpleNamespace(**{**found, "BLOCK": int(found["BLOCK"])})
+
+
+_MODULES = ("_kernels_numba", "_layer_numba", "_order_numba")
+
+
+@functools.cache
+def _settings(dtype: torch.dtype, *values: float) -> np.ndarray:
+    return np.array(values, DTYPES[dtype])
 
 
 def fused_spline(
@@ -80,31 +93,23 @@ class _FusedSpline(torch.autograd.Function):
         ctx.save_for_backward(inputs, params)
         ctx.settings = (inverse, bound, scale, least)
         outputs, log_det = torch.empty_like(inputs), torch.empty_like(inputs)
-        kernels = _kernels()
-        run = kernels.spline_inverse if inverse else kernels.spline_forward  # type: ignore[union-attr]
-        real = _DTYPES[inputs.dtype]
-        arrays = (inputs.detach().numpy(), params.detach().numpy(), real(bound), real(scale))
-        run(*arrays, *_constants(inputs.dtype, least), outputs.numpy(), log_det.numpy())
+        kernels = load_kernels()
+        run = kernels.spline_inverse if inverse else kernels.spline_forward
+        arrays = (inputs.detach().numpy(), params.detach().numpy())
+        run(*arrays, _settings(inputs.dtype, bound, scale, least), outputs.numpy(), log_det.numpy())
         return outputs, log_det
 
     @staticmethod
     def backward(ctx: Any, of_outputs: Tensor, of_log_det: Tensor) -> tuple[Any, ...]:
         inputs, params = ctx.saved_tensors
-        inverse, bound, scale, least = ctx.settings
+        inverse, *values = ctx.settings
         none = (None,) * 4
         if inverse or torch.is_grad_enabled():
             return *_plain_gradient(ctx, of_outputs, of_log_det), *none
         of_inputs, of_params = torch.empty_like(inputs), torch.empty_like(params)
-        real = _DTYPES[inputs.dtype]
         given = (tensor.contiguous().numpy() for tensor in (inputs, params, of_outputs, of_log_det))
-        kernels = _kernels()
-        kernels.spline_backward(  # type: ignore[union-attr]
-            *given,
-            real(bound),
-            real(scale),
-            *_constants(inputs.dtype, least),
-            of_inputs.numpy(),
-            of_params.numpy(),
+        load_kernels().spline_backward(
+            *given, _settings(inputs.dtype, *values), of_inputs.numpy(), of_params.numpy()
         )
         return of_inputs, of_params, *none
 

@@ -14,11 +14,14 @@ __all__ = ["MaskedLinear", "MaskedNetwork", "hidden_degrees"]
 def hidden_degrees(n_features: int, hidden_features: int) -> Tensor:
     """Return the degrees of the hidden units: 1 .. n_features - 1 in turn, as in nflows.
 
-    There are at least n_features - 1 units, so that no input is dropped. With one feature the degree is 0:
-    the units see the context alone.
+    With fewer units than that their degrees are spread evenly, so that no input is dropped: it reaches the
+    later outputs, but for the few before the next unit's degree. With one feature the degree is 0: the units
+    see the context alone.
     """
-    n_units = max(hidden_features, n_features - 1)
-    return torch.arange(n_units) % max(1, n_features - 1) + min(1, n_features - 1)
+    n_degrees = n_features - 1
+    if hidden_features < n_degrees:
+        return torch.arange(1, hidden_features + 1) * n_degrees // hidden_features
+    return torch.arange(hidden_features) % max(1, n_degrees) + min(1, n_degrees)
 
 
 class MaskedLinear(nn.Linear):
@@ -101,8 +104,8 @@ class MaskedNetwork(nn.Module):
     out_degrees : Tensor of int, shape (n_outputs,)
         Place of the feature that each output belongs to: it depends on the inputs of lower degree.
     n_context, hidden_features, n_blocks, activation, dropout
-        As in :class:`ResidualNetwork`. The hidden layers are widened to n_features - 1 units if they are
-        narrower, so that every input reaches every later output.
+        As in :class:`ResidualNetwork`. With n_features - 1 hidden units or more every input reaches every
+        later output, see :func:`hidden_degrees`.
     residual : bool, default True
         Residual or plain blocks.
     initial_layer : Module, optional

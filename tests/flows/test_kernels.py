@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowdetect.flows import _kernels, _splines
+from flowdetect.flows import FlowConfig, _kernels, _splines, build_flow
 
 K, BOUND = 6, 4.0
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-10}
@@ -92,23 +92,29 @@ def test_it_steps_aside_for_other_dtypes_and_transforms() -> None:
     assert seen == [False]
 
 
-def test_the_plain_spline_serves_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_kernels, "_kernels", lambda: None)
+def test_the_plain_operations_serve_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> object:
+        raise ImportError("no numba")
+
+    monkeypatch.setattr(_kernels, "load_kernels", refuse)
     inputs, params = draw(torch.float64, n_rows=2)
     assert not _kernels.is_fusable(inputs, params)
     ours = _splines.packed_spline(inputs, params, n_bins=K, tail_bound=BOUND, size_scale=0.3)
     assert torch.equal(ours[0], plain(inputs, params)[0])
+    for kind in ("coupling", "autoregressive"):
+        flow = build_flow(FlowConfig(3, kind=kind), seed=0)
+        assert bool(flow.log_prob(torch.zeros(2, 3)).isfinite().all())
 
 
 def test_no_folder_to_cache_in_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flowdetect.flows import _kernels_numba
+    from flowdetect.flows import _products_numba
 
-    compile_plainly = _kernels_numba.numba.njit
+    compile_plainly = _products_numba.numba.njit
 
     def refuse_cache(**options: object) -> object:
         if "cache" in options:
             raise RuntimeError("cannot cache function: no locator available for file")
         return compile_plainly(**options)
 
-    monkeypatch.setattr(_kernels_numba.numba, "njit", refuse_cache)
-    assert _kernels_numba._jit(lambda x: x + 1)(1) == 2
+    monkeypatch.setattr(_products_numba.numba, "njit", refuse_cache)
+    assert _products_numba.cached(lambda x: x + 1)(1) == 2
