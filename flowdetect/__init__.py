@@ -1,9 +1,8 @@
-"""Density-based anomaly detection on real tables with conditional neural spline flows.
+"""Density-based anomaly detection on real tables with conditional neural spline flows."""
 
-The public names are imported when they are first used: ``import flowdetect``, and the help of the command
-line, wait for neither torch nor scikit-learn.
-"""
-
+import sys
+from importlib import import_module
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,19 +14,18 @@ __version__ = "0.1.0"
 
 _HOMES = {"FlowDensity": "estimators", "FlowOutlierDetector": "estimators"}
 _SUBMODULES = (
-    "calibration",
-    "estimators",
-    "exceptions",
-    "explanation",
-    "flows",
-    "plotting",
-    "preprocessing",
-    "training",
+    *("calibration", "estimators", "exceptions", "explanation"),
+    *("flows", "plotting", "preprocessing", "training"),
 )
+
+
+def _is_command() -> bool:
+    """Return whether this process is the command line, whose help must not wait for scikit-learn."""
+    return PurePath(sys.argv[0] if sys.argv else "").stem == "flowdetect" or "flowdetect.cli" in sys.orig_argv
+
 
 # Hidden from type checkers, which would otherwise take every misspelt name for a public one.
 if not TYPE_CHECKING:
-    from importlib import import_module
 
     def __getattr__(name: str) -> object:
         if name in _SUBMODULES:
@@ -39,3 +37,7 @@ if not TYPE_CHECKING:
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__, *_SUBMODULES})
+
+    if not _is_command():
+        # Into the namespace: there are callers that look names up in it.
+        globals().update({name: __getattr__(name) for name in _HOMES})

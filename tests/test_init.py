@@ -13,10 +13,17 @@ HEAVY = {"torch", "nflows", "sklearn", "pandas", "scipy", "numba", "matplotlib",
 ImportedBy = Callable[..., set[str]]
 
 
-def test_importing_the_package_imports_nothing_heavy(imported_by: ImportedBy) -> None:
-    imported = imported_by("-c", "import flowdetect; flowdetect.__version__; dir(flowdetect)")
+def test_importing_the_package_leaves_torch_for_the_first_fit(imported_by: ImportedBy) -> None:
+    imported = imported_by("-c", "import flowdetect; vars(flowdetect)['FlowDensity']; dir(flowdetect)")
+    assert "sklearn" in imported
+    assert not imported & {"torch", "nflows", "numba", "matplotlib"}
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_the_command_imports_nothing_heavy_for_its_help(imported_by: ImportedBy, option: str) -> None:
+    imported = imported_by("-m", "flowdetect.cli", option)
     assert "flowdetect" in imported
-    assert not imported & HEAVY
+    assert not imported & (HEAVY - {"rich"})
 
 
 def test_estimators_are_made_and_copied_without_torch(imported_by: ImportedBy) -> None:
