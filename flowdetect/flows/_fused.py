@@ -21,9 +21,9 @@ __all__ = ["FusedLayer", "plain_layers", "plan_coupling", "plan_order"]
 
 _NO_CONTEXT, _GATE, _SUM = 0, 1, 2
 _ACTIVATION_NUMBERS = {ACTIVATIONS["relu"]: 0, ACTIVATIONS["silu"]: 1}
-# A block has 64 rows; for fewer blocks waking a thread costs about what it saves. So a training step of the
-# usual size stays in one thread, and its numbers do not depend on the number of cores.
-_BLOCKS_PER_THREAD = 8
+# A block has 64 rows; for fewer blocks waking a thread costs about what it saves. A training step of the usual
+# size stays in one thread, so that its sums do not depend on the number of cores.
+_BLOCKS_PER_THREAD, _TRAINING_BLOCKS_PER_THREAD = 8, 16
 _MINIMUM = 1e-3
 
 _switch = threading.local()
@@ -255,7 +255,8 @@ class _FusedMap(torch.autograd.Function):
             else:
                 kernels.layer_forward(*arrays, plan.layout, *about, (first, last), *results, *kept)
 
-        run_parts(work, n_blocks, units_per_thread=_BLOCKS_PER_THREAD)
+        least = _TRAINING_BLOCKS_PER_THREAD if keep else _BLOCKS_PER_THREAD
+        run_parts(work, n_blocks, units_per_thread=least)
         ctx.plan, ctx.layer, ctx.inverse, ctx.kept = plan, layer, inverse, (arrays, kept)
         ctx.save_for_backward(columns, context, *weights)
         return outputs, log_det
@@ -272,7 +273,7 @@ class _FusedMap(torch.autograd.Function):
         of_columns = of_outputs.clone()
         of_context = torch.zeros_like(context if wants_context else context[:0])
         n_blocks = -(-columns.shape[1] // kernels.BLOCK)
-        of_weights = columns.new_zeros(count_parts(n_blocks, _BLOCKS_PER_THREAD), len(arrays[2]))
+        of_weights = columns.new_zeros(count_parts(n_blocks, _TRAINING_BLOCKS_PER_THREAD), len(arrays[2]))
         own_gradients = of_weights.numpy()
         given = (of_outputs.numpy(), of_log_det.contiguous().numpy())
         results = (of_columns.numpy(), of_context.numpy())
@@ -282,7 +283,7 @@ class _FusedMap(torch.autograd.Function):
             own = own_gradients[part]
             kernels.layer_backward(*arrays, *about, (first, last), kept, given, (*results, own))
 
-        run_parts(work, n_blocks, units_per_thread=_BLOCKS_PER_THREAD)
+        run_parts(work, n_blocks, units_per_thread=_TRAINING_BLOCKS_PER_THREAD)
         total = of_weights[0] if len(of_weights) == 1 else of_weights.sum(0)
         mask = plan.mask(columns.dtype)
         if mask is not None:

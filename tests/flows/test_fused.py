@@ -146,7 +146,7 @@ def test_threads_change_the_gradient_by_rounding_only(
     shake: Shake, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flow = build(shake, kind=kind, n_context=1)
-    inputs, context = draw(1100, n_context=1)
+    inputs, context = draw(2100, n_context=1)
     found = []
     for n_threads in (1, 2):
         monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
