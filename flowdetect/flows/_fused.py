@@ -21,8 +21,8 @@ __all__ = ["FusedLayer", "plain_layers", "plan_coupling", "plan_order"]
 
 _NO_CONTEXT, _GATE, _SUM = 0, 1, 2
 _ACTIVATION_NUMBERS = {ACTIVATIONS["relu"]: 0, ACTIVATIONS["silu"]: 1}
-# A block has 64 rows; for fewer blocks waking a thread costs about what it saves. A training step of the usual
-# size stays in one thread, so that its sums do not depend on the number of cores.
+# A block has 64 rows; for fewer blocks waking a thread costs about what it saves. A training step of the
+# usual size stays in one thread, so that its sums do not depend on the number of cores.
 _BLOCKS_PER_THREAD, _TRAINING_BLOCKS_PER_THREAD = 8, 16
 _MINIMUM = 1e-3
 
