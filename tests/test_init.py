@@ -26,6 +26,14 @@ def test_the_command_imports_nothing_heavy_for_its_help(imported_by: ImportedBy,
     assert not imported & (HEAVY - {"rich"})
 
 
+def test_the_installed_script_imports_nothing_heavy_for_its_help(
+    imported_by: ImportedBy, tmp_path: Path
+) -> None:
+    script = tmp_path / "flowdetect"
+    script.write_text("from flowdetect.cli import app\napp(['--help'])\n")
+    assert not imported_by(str(script)) & (HEAVY - {"rich"})
+
+
 def test_estimators_are_made_and_copied_without_torch(imported_by: ImportedBy) -> None:
     code = "import sklearn, flowdetect as f; [sklearn.clone(getattr(f, name)()) for name in f._HOMES]"
     imported = imported_by("-c", code)
