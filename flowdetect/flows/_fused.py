@@ -50,7 +50,7 @@ class FusedLayer:
 
     Parameters
     ----------
-    layer : str
+    name : str
         Name of the network in the layer.
     network : ResidualNetwork or MaskedNetwork
     spline : SplineMap
