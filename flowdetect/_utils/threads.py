@@ -1,22 +1,42 @@
 """Work shared out between threads, as many as torch is set to use."""
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 
-__all__ = ["count_parts", "run_parts"]
+__all__ = ["run_parts", "serial_torch", "thread_count"]
 
 _pools: dict[int, ThreadPoolExecutor] = {}
+_own = threading.local()
 
 
-def count_parts(n_units: int, units_per_thread: int) -> int:
-    """Return into how many parts `run_parts` divides the work."""
-    return max(1, min(torch.get_num_threads(), n_units // units_per_thread))
+@contextmanager
+def serial_torch() -> Iterator[None]:
+    """Let torch's operations use one thread when called from this one; `run_parts` as many as before.
+
+    OpenMP's threads stay awake for a while after an operation, on the cores that `run_parts` could use. For
+    the small operations between compiled passes they are not worth that.
+    """
+    before, torch_before = getattr(_own, "n_threads", None), torch.get_num_threads()
+    _own.n_threads = thread_count()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(torch_before)
+        _own.n_threads = before
 
 
-def run_parts(work: Callable[[int, int, int], None], n_units: int, *, units_per_thread: int) -> int:
+def thread_count() -> int:
+    """Return how many threads `run_parts` may use."""
+    return getattr(_own, "n_threads", None) or torch.get_num_threads()
+
+
+def run_parts(work: Callable[[int, int, int], None], n_units: int, *, most: int) -> int:
     """Call ``work(part, first, last)`` for consecutive parts of ``range(n_units)``, each in its own thread.
 
     Parameters
@@ -26,15 +46,15 @@ def run_parts(work: Callable[[int, int, int], None], n_units: int, *, units_per_
         keeps threads of torch's own, which slow down every later operation. Parts are numbered from 0.
     n_units : int
         Units of work.
-    units_per_thread : int
-        A thread is not worth waking for less than this.
+    most : int
+        Number of parts that the work is worth, as waking a thread takes time.
 
     Returns
     -------
     int
-        Number of parts: at most ``torch.get_num_threads()``.
+        Number of parts: at most `thread_count`.
     """
-    n_parts = count_parts(n_units, units_per_thread)
+    n_parts = max(1, min(thread_count(), n_units, most))
     if n_parts == 1:
         work(0, 0, n_units)
         return 1

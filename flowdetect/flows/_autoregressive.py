@@ -7,6 +7,7 @@ from nflows.transforms.base import Transform
 from torch import Tensor
 
 from flowdetect.exceptions import ConfigurationError
+from flowdetect.flows._chain import can_fuse, fused_map
 from flowdetect.flows._conditioners import clamp_reach, start_network
 from flowdetect.flows._elementwise import AffineMap, ElementwiseMap, SplineMap, apply_where_observed
 from flowdetect.flows._fused import plan_order
@@ -48,14 +49,13 @@ class _Autoregressive(Transform):
             dropout=dropout,
         )
         start_network(self.autoregressive_net, elementwise.start().repeat(self.n_features))
-        self._fused = plan_order(self.autoregressive_net, elementwise, self.order, masked)
+        self.plan = plan_order(self.autoregressive_net, elementwise, self.order, masked)
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Transform inputs (n, n_features) in one pass; return the outputs and log|det| (n,) in nats."""
-        network, fused = self.autoregressive_net, self._fused
-        if fused is not None and fused.can_run(network, inputs, context, inverse=False):
-            return fused(self, inputs, context, inverse=False)
-        params = network(inputs, context)
+        if can_fuse([self], inputs, context, inverse=False):
+            return fused_map([self], inputs, context, inverse=False)
+        params = self.autoregressive_net(inputs, context)
         outputs, log_det = self._map(inputs.T, params.T, self._observed(context), inverse=False)
         return outputs.T, log_det.sum(dim=0)
 
@@ -64,10 +64,9 @@ class _Autoregressive(Transform):
 
         The last layer and the map are evaluated for one feature at a time, not for all of them each time.
         """
-        network, fused = self.autoregressive_net, self._fused
-        if fused is not None and fused.can_run(network, inputs, context, inverse=True):
-            return fused(self, inputs, context, inverse=True)
-        n_params = self.elementwise.n_params
+        if can_fuse([self], inputs, context, inverse=True):
+            return fused_map([self], inputs, context, inverse=True)
+        network, n_params = self.autoregressive_net, self.elementwise.n_params
         observed, read = self._observed(context), clamp_reach(context)
         columns, log_dets = [inputs.new_zeros(len(inputs))] * self.n_features, []
         for feature in self.order:

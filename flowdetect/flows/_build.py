@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from nflows.flows import Flow
-from nflows.transforms.base import CompositeTransform, Transform
+from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.flows._autoregressive import AffineAutoregressive, SplineAutoregressive
+from flowdetect.flows._chain import LayerChain
 from flowdetect.flows._conditioners import ACTIVATIONS, LearntParameters, PlainNetwork, ResidualNetwork
 from flowdetect.flows._coupling import AffineCoupling, SplineCoupling
 from flowdetect.flows._distributions import DiagonalNormal, StandardNormal
@@ -170,7 +171,7 @@ def build_flow(config: FlowConfig, *, seed: int) -> Flow:
             if config.mixing == "lu":
                 transforms.append(LULinear(config.n_features))
             transforms.append(_layer(config, split))
-        return Flow(CompositeTransform(transforms), _base(config))
+        return Flow(LayerChain(transforms), _base(config))
 
 
 def sample_flow(

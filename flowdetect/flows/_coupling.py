@@ -7,6 +7,7 @@ from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
 from flowdetect.exceptions import ConfigurationError
+from flowdetect.flows._chain import can_fuse, fused_map
 from flowdetect.flows._conditioners import start_network
 from flowdetect.flows._elementwise import AffineMap, ElementwiseMap, SplineMap, apply_where_observed
 from flowdetect.flows._fused import plan_coupling
@@ -45,7 +46,7 @@ class _Coupling(Transform):
         n_outputs = self.n_transformed * elementwise.n_params
         self.transform_net = make_network(len(self.identity_features), n_outputs)
         start_network(self.transform_net, self._disarrange(elementwise.start()))
-        self._fused = plan_coupling(
+        self.plan = plan_coupling(
             self.transform_net,
             elementwise,
             self.identity_features,
@@ -63,8 +64,8 @@ class _Coupling(Transform):
         return self._apply_map(inputs, context, inverse=True)
 
     def _apply_map(self, inputs: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
-        if self._fused is not None and self._fused.can_run(self.transform_net, inputs, context, inverse):
-            return self._fused(self, inputs, context, inverse)
+        if can_fuse([self], inputs, context, inverse=inverse):
+            return fused_map([self], inputs, context, inverse=inverse)
         # Features first, rows last and contiguous: the layout in which the splines are fast.
         columns = inputs.T
         changing = columns.index_select(0, self.transform_features)

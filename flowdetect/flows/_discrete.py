@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.flows._conditioners import clamp_reach
+from flowdetect.flows._fused_codes import FusedCodes
 from flowdetect.flows._masked_networks import MaskedNetwork, hidden_degrees
 
 __all__ = ["AutoregressiveCategorical", "CodeReader"]
@@ -139,6 +140,8 @@ class AutoregressiveCategorical(Distribution):
             "_restore", torch.argsort(torch.tensor(order, dtype=torch.long)), persistent=False
         )
         self.network: MaskedNetwork | None = None
+        self.plan: FusedCodes | None = None
+        self._leaves: Sequence[Tensor] | None = None
         if sizes:
             degrees = hidden_degrees(len(sizes), hidden_features)
             self.network = MaskedNetwork(
@@ -152,6 +155,15 @@ class AutoregressiveCategorical(Distribution):
                 initial_layer=_CodeLayer(sizes, degrees),
             )
             self._start(self.network, order, marginals)
+            self.plan = FusedCodes(self.network, self.cardinalities, order, self.smoothing)
+
+    def flat_parameters(self) -> list[list[nn.Parameter]]:
+        """Return the parameters of the compiled pass, in the order in which it wants them side by side."""
+        return [] if self.plan is None else [self.plan.parameters()]
+
+    def use_flat(self, leaves: Sequence[Sequence[Tensor]] | None) -> None:
+        """Take the weights from vectors that the parameters are views of; None: from the parameters."""
+        self._leaves = leaves[0] if leaves else None
 
     def log_prob_columns(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
         """Return log P(c_j | c_1 .. c_{j-1}, context) for each column; the sum over columns is log_prob.
@@ -166,6 +178,8 @@ class AutoregressiveCategorical(Distribution):
         Tensor of shape (n, n_codes)
             At most 0, in nats; NaN where the code is not valid.
         """
+        if self.plan is not None and self.plan.can_run(self, codes, context):
+            return self.plan(self, codes, context, self._leaves)
         index, valid = self.reader(codes)
         if self.network is None:
             return torch.where(valid, 0.0, math.nan).to(self._dtype(codes))

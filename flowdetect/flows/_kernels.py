@@ -49,7 +49,7 @@ def load_kernels() -> Any:
     return SimpleNamespace(**{**found, "BLOCK": int(found["BLOCK"])})
 
 
-_MODULES = ("_kernels_numba", "_layer_numba", "_order_numba")
+_MODULES = ("_kernels_numba", "_whole_numba", "_layer_numba", "_order_numba", "_codes_numba")
 
 
 @functools.cache

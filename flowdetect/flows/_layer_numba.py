@@ -9,6 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from flowdetect._utils.jit import cached, compiled
+from flowdetect.flows._dense_numba import (
+    ZERO,
+    add_back,
+    add_rows,
+    add_to,
+    affine,
+    affine_gradient,
+    clear,
+    copy_rows,
+    flat,
+    load_rows,
+)
 from flowdetect.flows._kernels_numba import (
     BLOCK,
     LOG_DET,
@@ -26,23 +39,15 @@ from flowdetect.flows._kernels_numba import (
 )
 from flowdetect.flows._network_numba import (
     GATE,
-    add_back,
     add_first,
-    add_products,
-    add_rows,
-    add_sums,
-    add_to,
-    clear,
-    copy_rows,
     first_gradient,
     first_size,
-    flat,
     hidden_gradient,
     hidden_layers,
+    last_gradient,
     last_layer,
-    load_rows,
 )
-from flowdetect.flows._products_numba import cached, compiled, padded, turn
+from flowdetect.flows._products_numba import EVERYTHING, padded, turn
 
 __all__ = ["layer_backward", "layer_forward"]
 
@@ -57,6 +62,7 @@ def layer_forward(
     weights: Any,
     layout: Any,
     shape: Any,
+    spans: Any,
     settings: Any,
     inverse: bool,
     blocks: Any,
@@ -77,13 +83,17 @@ def layer_forward(
         that first_network serves, or -1; its width; whether the first D rows of the context are the observed
         indicator.
     shape : (n_bins, C, width, n_blocks, mode, activation)
+    spans : (in_rows, in_columns, in_last)
+        What is not 0 in the rows and columns of the blocks' matrices, and for each transformed feature in its
+        rows of the last layer, as `multiply` wants it; (1, 2) if the same for all.
     settings : array of (bound, scale, minimum, reach)
     inverse : bool
         Whether to invert the splines, for layers whose network does not read what is transformed.
     blocks : (first, last)
     outputs : array of shape (D, n)
-        Already equal to columns where these pass unchanged.
+        Already equal to columns where these pass unchanged; may be columns itself.
     log_det : array of shape (n,)
+        To be added to.
     kept_hidden : array of shape (N, 2 * n_blocks + 1, width, BLOCK)
     kept_states : array of shape (N, n_changed, state_size(n_bins))
         For the gradient: N is the number of all blocks; or 0, to keep nothing.
@@ -93,27 +103,26 @@ def layer_forward(
     dtype, n_rows, n_params = columns.dtype, columns.shape[1], 3 * n_bins - 1
     keep = len(kept_hidden) > 0
     inputs = np.empty((len(read) + (n_context if mode == GATE else 0), BLOCK), dtype)
-    given, every = np.empty((n_context, BLOCK), dtype), np.arange(n_context)
+    given = np.empty((n_context, BLOCK), dtype)
     scratch = np.empty((2, width, BLOCK), dtype)
     hidden = np.empty((0 if keep else 2 * n_blocks + 1, width, BLOCK), dtype)
     state, t = np.zeros(0 if keep else state_size(n_bins), dtype), np.zeros(N_SCRATCH, dtype)
-    at_once = max(1, _PARAMS_AT_ONCE // n_params)
+    at_once = max(1, _PARAMS_AT_ONCE // n_params) if len(spans[2]) == 1 else 1
     params = np.empty((at_once * n_params, BLOCK), dtype)
     for number in range(blocks[0], blocks[1]):
         start = number * BLOCK
         count = min(BLOCK, n_rows - start)
         if keep:
             hidden = kept_hidden[number]
-        load_rows(columns, read, start, count, settings[3], inputs)
-        load_rows(context, every, start, count, settings[3], given)
-        if mode == GATE:
-            copy_rows(given, inputs[len(read) :])
-        at = hidden_layers(inputs, given, weights, shape, hidden, scratch)
-        for i in range(count):
-            log_det[start + i] = 0
+        _load_inputs(columns, context, read, (start, count), settings[3], inputs, given)
+        at = affine(weights, ZERO, EVERYTHING, inputs, hidden[0])
+        at = hidden_layers(weights, at, given, shape, spans[0], hidden, scratch)
         for begin in range(0, len(changed), at_once):
             now = params[: min(at_once, len(changed) - begin) * n_params]
-            last_layer(weights, at, len(changed) * n_params, begin * n_params, hidden[2 * n_blocks], now)
+            span = spans[2][min(begin, len(spans[2]) - 1) :]
+            last_layer(
+                weights, at, len(changed) * n_params, begin * n_params, span[:1], hidden[2 * n_blocks], now
+            )
             for j in range(begin, begin + len(now) // n_params):
                 own = now[(j - begin) * n_params : (j - begin + 1) * n_params]
                 if j == first:
@@ -122,6 +131,18 @@ def layer_forward(
                     state = kept_states[number, j]
                 rows = (start, count, changed[j], masked)
                 map_feature(columns, context, rows, own, inverse, settings, state, t, outputs, log_det)
+
+
+@compiled
+def _load_inputs(
+    columns: Any, context: Any, read: Any, rows: Any, reach: Any, inputs: Any, given: Any
+) -> None:
+    """Write what the network reads of a block of rows: features and, where it goes there too, context."""
+    start, count = rows
+    load_rows(columns, read, start, count, reach, inputs)
+    load_rows(context, np.arange(len(given)), start, count, reach, given)
+    if len(inputs) > len(read):
+        copy_rows(given, inputs[len(read) :])
 
 
 @compiled
@@ -161,6 +182,7 @@ def layer_backward(
     weights: Any,
     layout: Any,
     shape: Any,
+    spans: Any,
     settings: Any,
     blocks: Any,
     kept: Any,
@@ -171,40 +193,37 @@ def layer_backward(
 
     Parameters
     ----------
-    columns, context, weights, layout, shape, settings, blocks
+    columns, context, weights, layout, shape, spans, settings, blocks
         As in `layer_forward`, which has been called with inverse False.
     kept : (kept_hidden, kept_states)
         What it has kept.
     given_gradients : (of_outputs, of_log_det)
         Gradients of the results, of their shapes.
     gradients : (of_columns, of_context, of_weights)
-        Arrays to write to, of the shapes of columns (already equal to of_outputs), of context (zeros; no
-        rows if it is not wanted) and of weights.
+        Arrays to write to, of the shapes of columns (already equal to of_outputs; may be of_outputs itself),
+        of context (to be added to; no rows if it is not wanted) and of weights (to be added to).
     """
     read, changed, first, first_units, masked = layout
     of_columns, of_context, of_weights = gradients
     n_bins, n_context, width, n_blocks, mode, activation = shape
     dtype, n_rows, n_params = columns.dtype, columns.shape[1], 3 * n_bins - 1
-    wants = len(of_context) > 0
+    wants, first_end = len(of_context) > 0, width * (len(read) + (n_context if mode == GATE else 0) + 1)
     inputs = np.empty((len(read) + (n_context if mode == GATE else 0), BLOCK), dtype)
     given, every = np.empty((n_context, BLOCK), dtype), np.arange(n_context)
     of_inputs, of_given = np.empty_like(inputs), np.empty_like(given)
+    inner = (of_given, of_weights)
     of_hidden = np.empty((width, BLOCK), dtype)
     turned = np.empty((BLOCK, padded(width, weights.itemsize)), dtype)
     scratch, t = np.empty((3, width, BLOCK), dtype), np.zeros(N_SCRATCH, dtype)
-    at_once = max(1, _PARAMS_AT_ONCE // n_params)
+    at_once = max(1, _PARAMS_AT_ONCE // n_params) if len(spans[2]) == 1 else 1
     of_params = np.empty((at_once * n_params, BLOCK), dtype)
     n_last = len(changed) * n_params
     end = len(weights) - (first_size(first_units, n_context, n_params) if first >= 0 else 0)
-    at, bias = end - n_last * (width + 1), end - n_last
+    at = end - n_last * (width + 1)
     for number in range(blocks[0], blocks[1]):
-        start = number * BLOCK
+        start, hidden = number * BLOCK, kept[0][number]
         count = min(BLOCK, n_rows - start)
-        hidden = kept[0][number]
-        load_rows(columns, read, start, count, settings[3], inputs)
-        load_rows(context, every, start, count, settings[3], given)
-        if mode == GATE:
-            copy_rows(given, inputs[len(read) :])
+        _load_inputs(columns, context, read, (start, count), settings[3], inputs, given)
         turn(hidden[2 * n_blocks], turned)
         clear(flat(of_hidden))
         clear(flat(of_inputs))
@@ -218,11 +237,11 @@ def layer_backward(
                 _feature_gradient(context, rows, given_gradients, settings, state, t, own, of_columns)
                 if j == first:
                     first_gradient(given, weights, first_units, activation, own, of_given, of_weights)
-            add_products(now, turned, width, of_weights, at + begin * n_params * width)
-            add_sums(now, of_weights, bias + begin * n_params)
-            add_back(weights, at + begin * n_params * width, now, of_hidden)
-        inner = (of_inputs, of_given, of_weights)
-        hidden_gradient(inputs, given, weights, shape, hidden, of_hidden, scratch, inner, wants)
+            span = spans[2][min(begin, len(spans[2]) - 1) :]
+            last_gradient(weights, at, n_last, begin * n_params, span[:1], now, turned, of_hidden, of_weights)
+        hidden_gradient(weights, first_end, given, shape, spans[:2], hidden, of_hidden, scratch, inner, wants)
+        affine_gradient(of_hidden, inputs, EVERYTHING, of_weights, ZERO)
+        add_back(weights, ZERO, len(inputs), EVERYTHING, of_hidden, of_inputs)
         add_rows(of_inputs, columns, read, start, count, settings[3], of_columns)
         if wants:
             if mode == GATE:

@@ -12,16 +12,16 @@ __all__ = ["MaskedLinear", "MaskedNetwork", "hidden_degrees"]
 
 
 def hidden_degrees(n_features: int, hidden_features: int) -> Tensor:
-    """Return the degrees of the hidden units: 1 .. n_features - 1 in turn, as in nflows.
+    """Return the degrees of the hidden units, in rising order: as many of each of 1 .. n_features - 1.
 
-    With fewer units than that their degrees are spread evenly, so that no input is dropped: it reaches the
-    later outputs, but for the few before the next unit's degree. With one feature the degree is 0: the units
-    see the context alone.
+    These are nflows' degrees, sorted: then all that a unit reads lies in front of it. With fewer units than
+    that their degrees are spread evenly, so that no input is dropped: it reaches the later outputs, but for
+    the few before the next unit's degree. With one feature the degree is 0: the units see the context alone.
     """
     n_degrees = n_features - 1
     if hidden_features < n_degrees:
         return torch.arange(1, hidden_features + 1) * n_degrees // hidden_features
-    return torch.arange(hidden_features) % max(1, n_degrees) + min(1, n_degrees)
+    return (torch.arange(hidden_features) % max(1, n_degrees) + min(1, n_degrees)).sort().values
 
 
 class MaskedLinear(nn.Linear):
@@ -35,13 +35,16 @@ class MaskedLinear(nn.Linear):
     """
 
     mask: Tensor
+    in_degrees: Tensor
     degrees: Tensor
 
     def __init__(self, in_degrees: Tensor, out_degrees: Tensor, *, strict: bool) -> None:
         super().__init__(len(in_degrees), len(out_degrees))
         compare = torch.gt if strict else torch.ge
-        self.register_buffer("mask", compare(out_degrees[:, None], in_degrees[None, :]).float())
-        self.register_buffer("degrees", out_degrees.clone())
+        mask = compare(out_degrees[:, None], in_degrees[None, :]).float()
+        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("in_degrees", in_degrees.clone(), persistent=False)
+        self.register_buffer("degrees", out_degrees.clone(), persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map (n, in) to (n, out)."""
@@ -95,7 +98,7 @@ class _MaskedPlainBlock(nn.Module):
 
 
 class MaskedNetwork(nn.Module):
-    """Masked autoregressive network; parameters named and used as in ``nflows.transforms.made.MADE``.
+    """Masked autoregressive network: ``nflows.transforms.made.MADE`` with the hidden units in another order.
 
     Parameters
     ----------

@@ -4,22 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from flowdetect._utils.jit import cached, compiled
+from flowdetect.flows._dense_numba import ZERO, activate, affine, clear, flat, load_rows
 from flowdetect.flows._kernels_numba import BLOCK, N_SCRATCH, state_size
 from flowdetect.flows._layer_numba import map_feature
-from flowdetect.flows._network_numba import (
-    SUM,
-    ZERO,
-    activate,
-    add_first,
-    affine,
-    block_places,
-    clear,
-    first_size,
-    flat,
-    last_layer,
-    load_rows,
-)
-from flowdetect.flows._products_numba import cached, compiled
+from flowdetect.flows._network_numba import SUM, add_first, block_places, first_size, last_layer
+from flowdetect.flows._products_numba import EVERYTHING
 
 __all__ = ["order_inverse"]
 
@@ -55,7 +45,7 @@ def order_inverse(
     inverse : bool
         True: an argument, so that what it is passed on to is compiled once.
     outputs : array of shape (D, n)
-        Already equal to inputs.
+        Already equal to inputs; may be inputs itself.
     """
     order, first_units, masked = layout
     n_bins, n_context, width, n_blocks, _, activation = shape
@@ -78,13 +68,10 @@ def order_inverse(
         clear(flat(active))
         _context_terms(given, weights, n_features, shape, extra)
         _reveal(known, weights, order, ZERO, units, shape, hidden, active, extra)
-        for i in range(count):
-            log_det[start + i] = 0
         for place in range(n_features):
             feature = order[place]
-            last_layer(
-                weights, matrix, n_features * n_params, feature * n_params, hidden[2 * n_blocks], params
-            )
+            now = feature * n_params
+            last_layer(weights, matrix, n_features * n_params, now, EVERYTHING, hidden[2 * n_blocks], params)
             if place == 0 and first_units:
                 add_first(given, weights, first_units, activation, params)
             rows = (start, count, feature, masked)
@@ -101,7 +88,7 @@ def _context_terms(context: Any, weights: Any, n_inputs: int, shape: Any, extra:
     if mode == SUM:
         at = width * (n_inputs + 1)
         for block in range(n_blocks + 1):
-            at = affine(weights, at, context, extra[block]) + 2 * width * (width + 1)
+            at = affine(weights, at, EVERYTHING, context, extra[block]) + 2 * width * (width + 1)
         activate(extra[0], activation, extra[0])
 
 
@@ -122,7 +109,7 @@ def _reveal(
     by_degree, ends = units
     new = by_degree[(ends[degree - 1] if degree else 0) : ends[degree]]
     seen = by_degree[: ends[degree]]
-    at, per_block = block_places(len(known), shape)
+    at, per_block = block_places(width * (len(known) + 1), shape)
     _unit_sums(weights, ZERO, known, order[:degree], new, extra[0], hidden[0])
     for block in range(n_blocks):
         before, middle, after = hidden[2 * block], hidden[2 * block + 1], hidden[2 * block + 2]

@@ -8,52 +8,25 @@ size.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["ADD", "BIAS", "SET", "cached", "compiled", "inlined", "multiply", "padded", "turn"]
+from flowdetect._utils.jit import compiled
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-# Everything but nnan and ninf: NaN has to pass through.
-_OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "fastmath": {"contract", "arcp", "nsz", "reassoc", "afn"},
-    "error_model": "numpy",
-}
-
-
-def compiled(function: F) -> F:
-    """Compile a function that only compiled code calls."""
-    result: F = numba.njit(**_OPTIONS)(function)
-    return result
-
-
-def inlined(function: F) -> F:
-    """Compile a function into its callers."""
-    result: F = numba.njit(inline="always", **_OPTIONS)(function)
-    return result
-
-
-def cached(function: F) -> F:
-    """Compile a function on its first call; keep the result on disk where some folder can be written."""
-    try:
-        result: F = numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # numba found no folder that it may write to
-        result = numba.njit(**_OPTIONS)(function)
-    return result
-
+__all__ = ["ADD", "BIAS", "EVERYTHING", "SET", "multiply", "padded", "turn"]
 
 # What the sums start from: zero, what the result holds, a bias for each row.
 SET: Any = np.int64(0)
 ADD: Any = np.int64(1)
 BIAS: Any = np.int64(2)
+
+# Spans for a matrix without zeros that are known.
+EVERYTHING: Any = np.array([[0, 2**62]])
 
 _VECTOR_BYTES = 32
 _VECTORS = 2
@@ -187,7 +160,7 @@ class _TileWriter:
 
 
 # Six rows of two vectors, with what they are made from, fill the 16 vector registers of AVX2.
-_tile_6, _tile_2, _tile_1 = _make_tile(6), _make_tile(2), _make_tile(1)
+_tile_6, _tile_5, _tile_2, _tile_1 = _make_tile(6), _make_tile(5), _make_tile(2), _make_tile(1)
 
 
 @compiled
@@ -203,6 +176,7 @@ def multiply(
     a_at: int,
     a_row: int,
     a_col: int,
+    spans: Any,
     shape: Any,
     b: Any,
     b_row: int,
@@ -213,13 +187,16 @@ def multiply(
     out_at: int,
     out_row: int,
 ) -> None:
-    """Write ``a @ b``, plus what `start` says, to out. All arrays are one-dimensional.
+    """Write ``a @ b``, plus what `start` says, to out. All arrays but spans are one-dimensional.
 
     Parameters
     ----------
     a, a_at, a_row, a_col
         An array, and where in its memory the first number lies, the next row and the next column (in
         numbers): so a transposed matrix needs no copy.
+    spans : array of shape (m, 2), or (1, 2) for all rows
+        In each row of a, numbers outside the columns ``first .. last - 1`` are 0. Neither falls from row to
+        row. `EVERYTHING` where nothing is known.
     shape : (m, k, n)
         a is (m, k), b is (k, n); n as `padded` gives.
     b, b_row
@@ -235,19 +212,28 @@ def multiply(
     step = _VECTORS * _VECTOR_BYTES // out.itemsize
     j = 0
     while j < m:
-        a_now, bias_now, to = a_at + j * a_row, bias_at + j, out_at + j * out_row
-        if m - j >= 6:
-            for i in range(0, n, step):
-                _tile_6(a, a_now, a_row, a_col, b, i, b_row, bias, bias_now, start, out, to + i, out_row, k)
-            j += 6
-        elif m - j >= 2:
-            for i in range(0, n, step):
-                _tile_2(a, a_now, a_row, a_col, b, i, b_row, bias, bias_now, start, out, to + i, out_row, k)
-            j += 2
-        else:
-            for i in range(0, n, step):
-                _tile_1(a, a_now, a_row, a_col, b, i, b_row, bias, bias_now, start, out, to + i, out_row, k)
-            j += 1
+        left = m - j
+        rows = left if left < 6 else 6
+        rows = 2 if 2 <= rows < 5 else rows
+        first = spans[min(j, len(spans) - 1), 0]
+        depth = min(k, spans[min(j + rows, len(spans)) - 1, 1]) - first
+        now, bias_now, to, top = (
+            a_at + j * a_row + first * a_col,
+            bias_at + j,
+            out_at + j * out_row,
+            first * b_row,
+        )
+        for i in range(0, n, step):
+            x, y = top + i, to + i
+            if rows == 6:
+                _tile_6(a, now, a_row, a_col, b, x, b_row, bias, bias_now, start, out, y, out_row, depth)
+            elif rows == 5:
+                _tile_5(a, now, a_row, a_col, b, x, b_row, bias, bias_now, start, out, y, out_row, depth)
+            elif rows == 2:
+                _tile_2(a, now, a_row, a_col, b, x, b_row, bias, bias_now, start, out, y, out_row, depth)
+            else:
+                _tile_1(a, now, a_row, a_col, b, x, b_row, bias, bias_now, start, out, y, out_row, depth)
+        j += rows
 
 
 @compiled

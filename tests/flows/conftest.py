@@ -26,3 +26,23 @@ def shake() -> Shake:
         return module.to(dtype)
 
     return move
+
+
+@pytest.fixture
+def sort_units() -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    """Put the hidden units of nflows' masked networks into the order they have here: by degree."""
+
+    def sort(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        name = next(name for name in state if name.endswith("initial_layer.degrees"))
+        order = torch.argsort(state[name], stable=True)
+        found = {}
+        for name, values in state.items():
+            if name.endswith((".mask", ".degrees")):
+                continue
+            of_hidden = "final_layer" not in name
+            reads_hidden = name.endswith("weight") and ("final_layer" in name or ".linear" in name)
+            values = values[order] if of_hidden else values
+            found[name] = values[:, order] if reads_hidden else values
+        return found
+
+    return sort

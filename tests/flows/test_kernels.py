@@ -104,17 +104,3 @@ def test_the_plain_operations_serve_without_numba(monkeypatch: pytest.MonkeyPatc
     for kind in ("coupling", "autoregressive"):
         flow = build_flow(FlowConfig(3, kind=kind), seed=0)
         assert bool(flow.log_prob(torch.zeros(2, 3)).isfinite().all())
-
-
-def test_no_folder_to_cache_in_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flowdetect.flows import _products_numba
-
-    compile_plainly = _products_numba.numba.njit
-
-    def refuse_cache(**options: object) -> object:
-        if "cache" in options:
-            raise RuntimeError("cannot cache function: no locator available for file")
-        return compile_plainly(**options)
-
-    monkeypatch.setattr(_products_numba.numba, "njit", refuse_cache)
-    assert _products_numba.cached(lambda x: x + 1)(1) == 2
