@@ -41,8 +41,8 @@ class TrainingConfig:
     min_improvement : float, default=1e-4
         Smallest fall of the validation loss, in nats, that counts for ``patience``.
     evaluate_every : int or None, default=None
-        Steps between evaluations; None takes 50, or more where validating would take more than about a fifth
-        of the time.
+        Steps between evaluations; None takes 50, or a twelfth of the steps if that is less, and more where
+        validating would take more than about a fifth of the time.
     average_decay : float or None, default=0.99
         Decay of the exponential moving average of the weights; the better of averaged and current weights is
         kept. None keeps no average.

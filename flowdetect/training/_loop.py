@@ -3,12 +3,14 @@
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flowdetect._utils.threads import serial_torch
 from flowdetect.exceptions import TrainingError
 from flowdetect.training._callbacks import Callback, ask_to_stop
 from flowdetect.training._config import (
@@ -98,7 +100,8 @@ def train(
     run = _Run(module, source, objective or MaximumLikelihood(), config, callbacks)
     result = None
     try:
-        with own_random_stream(module, config.seed, run.device):
+        threads = serial_torch() if run.weights.compiled else nullcontext()
+        with own_random_stream(module, config.seed, run.device), threads:
             result = run.execute()
     finally:
         # Also after an error or an interrupt: what has been learnt so far is kept.

@@ -140,8 +140,11 @@ class NoiseConditional:
             inputs = self._replace_codes(inputs, scale, generator)
         values = inputs[:, : self.n_values]
         noise = torch.randn(values.shape, dtype=values.dtype, device=values.device, generator=generator)
-        noise = noise * scale[:, None] * self._observed(inputs)
-        return torch.cat([values + noise, inputs[:, self.n_values :]], dim=1)
+        noise *= scale[:, None]
+        if any(gate >= 0 for gate in self.gates):
+            noise *= self._observed(inputs)
+        noise += values
+        return torch.cat([noise, inputs[:, self.n_values :]], dim=1) if self.cardinalities else noise
 
     def _observed(self, inputs: Tensor) -> Tensor:
         observed = torch.ones_like(inputs[:, : self.n_values])

@@ -15,6 +15,8 @@ from flowdetect.training._data import n_batches, split_rows
 __all__ = ["learning_rate_share", "make_plan", "own_random_stream", "resolve_device"]
 
 _STEPS_PER_ROW_WITHOUT_VALIDATION = 20
+# Steps between two looks at the validation rows; fewer in short runs, so that they are looked at so often.
+_USUAL_LOOK, _LOOKS = 50, 12
 # The schedule starts and ends at these shares of the peak.
 _FIRST_SHARE, _LAST_SHARE = 0.04, 1e-3
 
@@ -70,7 +72,7 @@ def make_plan(
     affordable = math.ceil(10 / 3 * n_validation / step_rows)
     return TrainingPlan(
         n_steps=n_steps,
-        evaluate_every=config.evaluate_every or max(50, affordable),
+        evaluate_every=config.evaluate_every or max(min(_USUAL_LOOK, -(-n_steps // _LOOKS)), affordable),
         n_training=n_training,
         n_validation=n_validation,
         steps_per_epoch=steps_per_epoch,

@@ -1,7 +1,12 @@
 """All trainable weights of a module in a few flat buffers."""
 
-from collections.abc import Iterator
+import functools
+import importlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -9,38 +14,58 @@ __all__ = ["AdamW", "AveragedWeights", "FlatWeights", "Snapshot"]
 
 # Offsets are multiples of 16 elements, so that every parameter starts on a 64-byte boundary, as alone.
 _ALIGNMENT = 16
+# Torch shares out work on more numbers than this between threads. For a few thousand more that gains little,
+# and the threads stay awake for a while, on the cores that others could use.
+_SERIAL = 32768
 
 Snapshot = tuple[list[Tensor], list[Tensor]]
 
 
 class FlatWeights:
-    """The trainable parameters of a module as views of a few flat tensors.
+    """The trainable parameters of a module as views of a flat tensor (one for each dtype).
 
-    Clipping, the optimiser's step, averaging and snapshots then are one operation per buffer instead of
-    one per parameter, which for a small flow is most of the cost of a step outside the model. There is one
-    buffer per dtype for matrices (which weight decay shrinks) and one for vectors (which it leaves alone).
+    Clipping, the optimiser's step, averaging and snapshots then are one pass over memory instead of an
+    operation per parameter, which for a small flow is most of the cost of a step outside the model.
 
     Parameters
     ----------
     module : nn.Module
         Its parameters are moved into the buffers, and their ``grad`` with them. Call `release` at the end.
+        Parts of it may have ``flat_parameters()`` and ``use_flat(leaves)``: each of the lists of parameters
+        that the first returns then lies side by side here, and the second is given, for each of these lists,
+        a few leaves that are that memory from end to end.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._buffers = list(module.buffers())
-        self.decayed = _flatten([p for p in self._parameters if p.ndim > 1])
-        self.plain = _flatten([p for p in self._parameters if p.ndim <= 1])
+        self._parts: list[Any] = [part for part in module.modules() if hasattr(part, "flat_parameters")]
+        wanted = [part.flat_parameters() for part in self._parts]
+        groups = _group([group for groups in wanted for group in groups], self._parameters)
+        by_dtype: dict[torch.dtype, list[list[nn.Parameter]]] = {}
+        for group in groups:
+            by_dtype.setdefault(group[0].dtype, []).append(group)
+        self.tensors: list[Tensor] = []
+        self.decayed: list[Tensor] = []
+        leaves: dict[int, list[Tensor]] = {}
+        for same in by_dtype.values():
+            flat, decayed = _flatten(same, leaves)
+            self.tensors.append(flat)
+            self.decayed.append(decayed)
+        for part, lists in zip(self._parts, wanted, strict=True):
+            if all(id(group[0]) in leaves for group in lists):
+                part.use_flat([leaves[id(group[0])] for group in lists])
 
     @property
-    def tensors(self) -> list[Tensor]:
-        """The flat buffers, each with its ``grad``."""
-        return self.decayed + self.plain
+    def compiled(self) -> bool:
+        """Whether most of the work on these weights is done by compiled passes."""
+        return bool(self._parts) and all(_passes_for(flat) is not None for flat in self.tensors)
 
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place."""
         for flat in self.tensors:
-            _gradient(flat).zero_()
+            for start in range(0, flat.numel(), _SERIAL):
+                _gradient(flat)[start : start + _SERIAL].zero_()
 
     def clip_gradient(self, loss: Tensor, limit: float) -> Tensor:
         """Scale the gradient to a norm of at most ``limit``; set it to zero where step or loss is not finite.
@@ -49,6 +74,8 @@ class FlatWeights:
         decision is a multiplication on the device, and a bad gradient cannot reach the weights.
         """
         gradients = [_gradient(flat) for flat in self.tensors]
+        if all(_passes_for(gradient) is not None for gradient in gradients):
+            return torch.tensor(_clip([gradient.numpy() for gradient in gradients], float(loss), limit))
         norms = [torch.linalg.vector_norm(gradient).float() for gradient in gradients]
         norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
         usable = torch.isfinite(norm + loss)
@@ -74,6 +101,8 @@ class FlatWeights:
 
     def release(self) -> None:
         """Give every parameter its own memory again (safetensors refuses shared memory), and no gradient."""
+        for part in self._parts:
+            part.use_flat(None)
         for parameter in self._parameters:
             parameter.data = parameter.data.clone()
             parameter.grad = None
@@ -83,31 +112,87 @@ class FlatWeights:
         yield from self._buffers
 
 
-def _flatten(parameters: list[nn.Parameter]) -> list[Tensor]:
-    by_dtype: dict[torch.dtype, list[nn.Parameter]] = {}
-    for parameter in parameters:
-        by_dtype.setdefault(parameter.dtype, []).append(parameter)
-    return [_flatten_group(group) for group in by_dtype.values()]
+def _group(wanted: list[list[nn.Parameter]], parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Return the wanted lists that are all there to be trained, and the other parameters one by one."""
+    trained = {id(parameter) for parameter in parameters}
+    groups = [
+        group
+        for group in wanted
+        if all(id(parameter) in trained and parameter.dtype == group[0].dtype for parameter in group)
+    ]
+    grouped = {id(parameter) for group in groups for parameter in group}
+    return groups + [[parameter] for parameter in parameters if id(parameter) not in grouped]
 
 
-def _flatten_group(parameters: list[nn.Parameter]) -> Tensor:
-    sizes = [-(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT for parameter in parameters]
-    flat = parameters[0].new_zeros(sum(sizes)).detach().requires_grad_()
+def _flatten(groups: list[list[nn.Parameter]], leaves: dict[int, list[Tensor]]) -> tuple[Tensor, Tensor]:
+    """Move groups of parameters of one dtype into one tensor, and return it and which entries are matrices'.
+
+    The leaves of each group of several parameters are put into ``leaves``, by the first of them.
+    """
+    sizes = [sum(parameter.numel() for parameter in group) for group in groups]
+    starts = [0]
+    for size in sizes:
+        starts.append(starts[-1] + -(-size // _ALIGNMENT) * _ALIGNMENT)
+    flat = groups[0][0].new_zeros(starts[-1]).detach().requires_grad_()
     flat.grad = torch.zeros_like(flat)
-    start = 0
-    for parameter, size in zip(parameters, sizes, strict=True):
-        view = flat.detach()[start : start + parameter.numel()].view_as(parameter)
-        view.copy_(parameter.detach())
-        parameter.data = view
-        parameter.grad = flat.grad[start : start + parameter.numel()].view_as(parameter)
-        start += size
-    return flat
+    decayed = torch.zeros_like(flat, requires_grad=False)
+    for group, start, size in zip(groups, starts, sizes, strict=False):
+        if len(group) > 1:
+            leaves[id(group[0])] = [
+                _leaf(flat, flat.grad, slice(begin, min(begin + _SERIAL, start + size)))
+                for begin in range(start, start + size, _SERIAL)
+            ]
+        for parameter in group:
+            stop = start + parameter.numel()
+            view = flat.detach()[start:stop].view_as(parameter)
+            view.copy_(parameter.detach())
+            parameter.data = view
+            parameter.grad = flat.grad[start:stop].view_as(parameter)
+            decayed[start:stop] = float(parameter.ndim > 1)
+            start = stop
+    return flat, decayed
+
+
+def _leaf(flat: Tensor, gradient: Tensor, part: slice) -> Tensor:
+    leaf = flat.detach()[part].requires_grad_()
+    leaf.grad = gradient[part]
+    return leaf
 
 
 def _gradient(flat: Tensor) -> Tensor:
     if flat.grad is None:  # only a caller that deletes it can get here
         flat.grad = torch.zeros_like(flat)
     return flat.grad
+
+
+@functools.cache
+def _load_passes() -> Any:
+    """Import the compiled passes; None without numba."""
+    try:
+        return importlib.import_module("flowdetect.training._update_numba")
+    except ImportError:
+        return None
+
+
+def _passes_for(values: Tensor) -> Any:
+    plain = values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64)
+    return _load_passes() if plain else None
+
+
+def _arrays(*tensors: Tensor) -> list[Any]:
+    return [tensor.detach().numpy() for tensor in tensors]
+
+
+def _clip(gradients: list[np.ndarray], loss: float, limit: float) -> bool:
+    """Do what `FlatWeights.clip_gradient` does, in place, where decisions cost nothing."""
+    norm = math.sqrt(sum(_load_passes().square_sum(gradient) for gradient in gradients))
+    usable = math.isfinite(norm + loss)
+    for gradient in gradients:
+        if not usable:
+            gradient.fill(0.0)
+        elif norm > limit:
+            gradient *= gradient.dtype.type(limit / norm)
+    return usable
 
 
 class AdamW:
@@ -140,8 +225,7 @@ class AdamW:
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        self._weights = weights
-        self._decays = [weight_decay] * len(weights.decayed) + [0.0] * len(weights.plain)
+        self._weights, self._weight_decay = weights, weight_decay
         self._betas, self._eps = betas, eps
         self.restart()
 
@@ -155,17 +239,33 @@ class AdamW:
     def step(self, learning_rate: float) -> None:
         """Move the weights against their gradient."""
         self._n_steps += 1
-        for flat, decay, mean, square in zip(
-            self._weights.tensors, self._decays, self._means, self._squares, strict=True
+        for flat, decayed, mean, square in zip(
+            self._weights.tensors, self._weights.decayed, self._means, self._squares, strict=True
         ):
-            gradient = _gradient(flat)
-            mean.lerp_(gradient, 1.0 - self._betas[0])
-            square.mul_(self._betas[1]).addcmul_(gradient, gradient, value=1.0 - self._betas[1])
-            # The root of an exact 0 (a masked weight) takes a CPU ten times as long; 1e-30 changes nothing.
-            root = (square / (1.0 - self._betas[1] ** self._n_steps)).add_(1e-30).sqrt_().add_(self._eps)
-            if decay:
-                flat.mul_(1.0 - learning_rate * decay)
-            flat.addcdiv_(mean, root, value=-learning_rate / (1.0 - self._betas[0] ** self._n_steps))
+            corrections = [1.0 - beta**self._n_steps for beta in self._betas]
+            gradient, rate, decay = _gradient(flat), learning_rate, learning_rate * self._weight_decay
+            numbers = [1.0 - beta for beta in self._betas]
+            numbers += [rate / corrections[0], 1.0 / corrections[1], self._eps, decay]
+            passes = _passes_for(flat)
+            if passes is None:
+                _adamw_step(flat, gradient, mean, square, decayed, numbers)
+            else:
+                shrunk = decayed if decay else decayed[:0]
+                arrays = _arrays(flat, gradient, mean, square, shrunk)
+                passes.adamw_step(*arrays, np.array(numbers, arrays[0].dtype))
+
+
+def _adamw_step(
+    flat: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, decayed: Tensor, numbers: Sequence[float]
+) -> None:
+    """Do what the compiled pass of the same name does by torch's operations."""
+    new, new_square, rate, correction, eps, decay = numbers
+    mean.lerp_(gradient, new)
+    square.mul_(1.0 - new_square).addcmul_(gradient, gradient, value=new_square)
+    root = (square * correction).sqrt_().add_(eps)
+    if decay:
+        flat.mul_(1.0 - decay * decayed)
+    flat.addcdiv_(mean, root, value=-rate)
 
 
 class AveragedWeights:
@@ -196,7 +296,12 @@ class AveragedWeights:
         self._n_updates += 1
         decay = min(self._decay, (1 + self._n_updates) / (10 + self._n_updates))
         for average, flat in zip(self._average, self._weights.tensors, strict=True):
-            average.lerp_(flat, 1.0 - decay)
+            passes = _passes_for(flat)
+            if passes is None:
+                average.lerp_(flat, 1.0 - decay)
+            else:
+                arrays = _arrays(average, flat)
+                passes.move_towards(*arrays, arrays[0].dtype.type(1.0 - decay))
 
     def snapshot(self) -> Snapshot:
         """Return a copy of the averaged weights, with the module's buffers as they are."""

@@ -16,7 +16,7 @@ from flowdetect.training import (
     train,
 )
 
-SETTINGS = TrainingConfig(max_steps=200, learning_rate=0.05, patience=None, device="cpu")
+SETTINGS = TrainingConfig(max_steps=200, learning_rate=0.05, evaluate_every=50, patience=None, device="cpu")
 
 
 def test_progress_is_drawn_on_a_terminal_and_vanishes(gaussian, rows):

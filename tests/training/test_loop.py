@@ -22,7 +22,8 @@ from flowdetect.training import (
 
 
 def config(**settings):
-    return TrainingConfig(**{"max_steps": 400, "learning_rate": 0.05, "device": "cpu", **settings})
+    usual = {"max_steps": 400, "learning_rate": 0.05, "evaluate_every": 50, "device": "cpu"}
+    return TrainingConfig(**{**usual, **settings})
 
 
 class Recorder(Callback):
@@ -282,6 +283,13 @@ def test_ten_rows_are(gaussian):
     result = train(gaussian(), ArraySource(np.arange(10.0)[:, None]), config=config())
     assert result.n_validation == 2
     assert math.isfinite(result.best_validation_loss)
+
+
+@pytest.mark.parametrize(("max_steps", "looks"), [(120, 13), (300, 13), (3000, 61)])
+def test_a_short_run_is_looked_at_as_often_as_a_longer_one(gaussian, rows, max_steps, looks):
+    settings = config(max_steps=max_steps, evaluate_every=None, patience=None)
+    result = train(gaussian(), ArraySource(rows), config=settings)
+    assert len(result.history) == looks
 
 
 def test_history_and_plan(gaussian, rows):

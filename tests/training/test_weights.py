@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from flowdetect.training import _weights
 from flowdetect.training._weights import AdamW, AveragedWeights, FlatWeights
 
 
@@ -32,8 +33,10 @@ def test_flattening_changes_neither_values_nor_gradients(module, rows):
         assert torch.equal(ours, theirs)
         assert (ours.grad is None) == (theirs.grad is None)
         assert ours.grad is None or torch.equal(ours.grad, theirs.grad)
-    assert [flat.numel() for flat in weights.decayed] == [32]
-    assert [flat.numel() for flat in weights.plain] == [16]
+    # 15 weights and 5 biases, then 5 weights: each starts at a multiple of 16.
+    assert [flat.numel() for flat in weights.tensors] == [48]
+    assert [int(decayed.sum()) for decayed in weights.decayed] == [20]
+    assert not weights.compiled
 
 
 def test_release_gives_every_parameter_its_own_memory(module):
@@ -142,7 +145,76 @@ def test_dtypes_live_side_by_side():
     module = nn.ParameterList(values)
     weights = FlatWeights(module)
     assert {flat.dtype for flat in weights.tensors} == {torch.float32, torch.float64}
-    assert len(weights.tensors) == 4
+    assert len(weights.tensors) == 2
     loss = sum(parameter.sum() for parameter in module.parameters()).double()
     loss.backward()
     assert weights.clip_gradient(loss.detach(), 1.0)
+
+
+class Together(nn.Module):
+    """A part that wants its two parameters side by side."""
+
+    def __init__(self, size: int = 3) -> None:
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.ones(2, size)), nn.Parameter(2 * torch.ones(size))
+        self.leaves: list[list[torch.Tensor]] | None = None
+
+    def flat_parameters(self) -> list[list[nn.Parameter]]:
+        return [[self.second, self.first]]
+
+    def use_flat(self, leaves: list[list[torch.Tensor]] | None) -> None:
+        self.leaves = leaves
+
+
+def test_parts_get_leaves_that_are_their_parameters():
+    with torch.random.fork_rng([]):
+        module = nn.Sequential(nn.Linear(2, 2), Together())
+    weights = FlatWeights(module)
+    assert weights.compiled
+    ((leaf,),) = module[1].leaves
+    assert leaf.is_leaf and leaf.tolist() == [2.0] * 3 + [1.0] * 6
+    (leaf * torch.arange(9.0)).sum().backward()
+    assert module[1].second.grad.tolist() == [0.0, 1.0, 2.0]
+    assert module[1].first.grad.tolist() == [[3.0, 4.0, 5.0], [6.0, 7.0, 8.0]]
+    AdamW(weights, 0.0).step(0.5)
+    assert module[1].second.tolist() == [2.0, 1.5, 1.5] == leaf[:3].tolist()
+    weights.zero_grad()
+    assert not any(flat.grad.any() for flat in weights.tensors)
+    weights.release()
+    assert module[1].leaves is None
+
+
+def test_leaves_are_no_larger_than_what_torch_works_on_in_one_thread():
+    part = Together(20_000)
+    weights = FlatWeights(part)
+    ((*leaves,),) = part.leaves
+    assert [leaf.numel() for leaf in leaves] == [32768, 60_000 - 32768]
+    torch.testing.assert_close(torch.cat(leaves), weights.tensors[0][:60_000])
+
+
+def test_a_part_that_is_partly_frozen_keeps_its_parameters(rows):
+    part = Together()
+    part.first.requires_grad_(False)
+    FlatWeights(part)
+    assert part.leaves is None
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_the_same_numbers_without_compiled_passes(module, rows, weight_decay, monkeypatch):
+    found = []
+    for compiled in (True, False):
+        if not compiled:
+            monkeypatch.setattr(_weights, "_load_passes", lambda: None)
+        twin = copy.deepcopy(module)
+        weights = FlatWeights(twin)
+        optimizer, average = AdamW(weights, weight_decay), AveragedWeights(weights, 0.9)
+        for _ in range(5):
+            weights.zero_grad()
+            loss = (10 * twin(rows)).square().mean()
+            loss.backward()
+            assert weights.clip_gradient(loss.detach(), 0.5)
+            optimizer.step(0.01)
+            average.update()
+        found.append((*weights.snapshot()[0], *average.snapshot()[0]))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
