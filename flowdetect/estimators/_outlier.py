@@ -68,7 +68,7 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         Largest learning rate; it warms up, then falls along a cosine.
     validation_fraction : float, default=0.1
         Share of the rows on which training is judged but does not learn.
-    patience : int or None, default=8
+    patience : int or None, default=4
         Evaluations without improvement before training stops; None for never.
     time_budget : float or None, default=None
         Seconds after which the training of each flow stops.
@@ -140,7 +140,7 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         batch_size: int = 256,
         learning_rate: float = 6e-3,
         validation_fraction: float = 0.1,
-        patience: int | None = 8,
+        patience: int | None = 4,
         time_budget: float | None = None,
         device: str = "auto",
         verbose: int = 0,

@@ -8,6 +8,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from flowdetect.estimators import _rows
+from flowdetect.flows import _passes
 
 
 def close(scores):
@@ -147,3 +148,16 @@ def test_nothing_is_written_elsewhere(quick, name, blob, capsys):
     quick(name, verbose=1, max_steps=2).fit(blob)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
+
+
+@pytest.mark.parametrize("name", ["density", "detector"])
+def test_a_fit_does_not_depend_on_the_number_of_threads(quick, name, blob, monkeypatch):
+    monkeypatch.setattr(_passes, "_WORK_PER_THREAD", 10_000)
+    before, scores = torch.get_num_threads(), []
+    try:
+        for n_threads in (1, 3):
+            torch.set_num_threads(n_threads)
+            scores.append(quick(name).fit(blob).score_samples(blob))
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(*scores)
