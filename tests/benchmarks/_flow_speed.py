@@ -17,7 +17,9 @@ from _workers import Recipe, Work
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from flowdetect._utils.threads import serial_torch
 from flowdetect.training import ArraySource, TrainingConfig, train
+from flowdetect.training._weights import AdamW, FlatWeights
 
 __all__ = [
     "describe",
@@ -35,16 +37,36 @@ MEMORY = Path(__file__).with_name("_memory.py")
 PROFILED = {f"aten::{name}" for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "matmul", "linear")}
 
 
+# So small a rate that thousands of steps on one batch leave the flow, and with it the work, as they were.
+NO_CHANGE = 1e-7
+
+
 def step_work(library: Library, case: Case, n_rows: int) -> Work:
-    """Return a train step on one batch."""
+    """Return a train step on one batch, by torch's optimiser."""
     flow, (rows, context) = library.checked(case), case.rows(n_rows)
-    # So small a rate that thousands of steps on one batch leave the flow, and with it the work, as they were.
-    optimizer = torch.optim.AdamW(flow.parameters(), lr=1e-7, weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(flow.parameters(), lr=NO_CHANGE, weight_decay=0.0, fused=True)
 
     def step() -> None:
         optimizer.zero_grad()
         (-library.log_prob(flow, rows, context).mean()).backward()
         optimizer.step()
+
+    return step
+
+
+def own_step_work(library: Library, case: Case, n_rows: int) -> Work:
+    """Return a train step on one batch as the library's users get it: ours has an optimiser of its own."""
+    if library.name != OURS:
+        return step_work(library, case, n_rows)
+    flow, (rows, context) = library.checked(case), case.rows(n_rows)
+    weights = FlatWeights(flow)
+    optimizer = AdamW(weights, 0.0)
+
+    def step() -> None:
+        with serial_torch():
+            weights.zero_grad()
+            (-library.log_prob(flow, rows, context).mean()).backward()
+            optimizer.step(NO_CHANGE)
 
     return step
 
@@ -145,11 +167,18 @@ def describe(settings: Settings, libraries: list[Library], kind: str) -> Iterato
 
 
 def measure_train(settings: Settings, libraries: list[Library]) -> Iterator[Figure]:
-    """Time train steps."""
+    """Time train steps: by the libraries' own optimiser, and by torch's for ours too."""
     for case, data in cases(settings):
-        recipes = _recipes(step_work, libraries, case, settings.batch)
-        for name, values in take_turns(recipes, settings).items():
+        recipes = _recipes(own_step_work, libraries, case, settings.batch)
+        if OURS in recipes:
+            recipes[f"{OURS} torch"] = partial(step_work, LIBRARIES[OURS], case, settings.batch)
+        times = take_turns(recipes, settings)
+        same = times.pop(f"{OURS} torch", None)
+        for name, values in times.items():
             yield Figure("train", data, name, "rows/s", values, settings.batch)
+            if same is not None:
+                values = same if name == OURS else values
+                yield Figure("train, torch's optimiser", data, name, "rows/s", values, settings.batch)
 
 
 def measure_loop(settings: Settings, libraries: list[Library]) -> Iterator[Figure]:
@@ -164,7 +193,7 @@ def measure_loop(settings: Settings, libraries: list[Library]) -> Iterator[Figur
 def measure_share(settings: Settings, libraries: list[Library]) -> Iterator[Figure]:
     """Compare matrix products with the whole train step."""
     for case, data in cases(settings):
-        steps = _recipes(step_work, libraries, case, settings.batch)
+        steps = _recipes(own_step_work, libraries, case, settings.batch)
         replays = _recipes(product_work, libraries, case, settings.batch)
         times = take_turns(steps | {f"{name} products": recipe for name, recipe in replays.items()}, settings)
         for name, recipe in steps.items():

@@ -12,7 +12,8 @@ Shown is the median over the rounds, and in brackets the time (memory) over that
 Parts, for --only:
 
 train
-    log_prob, mean, gradient, a step of AdamW(fused=True).
+    log_prob, mean, gradient, a step of the optimiser: torch.optim.AdamW(fused=True); for flowdetect that of
+    its own training, on flat weights, and once more torch's.
 loop
     The same as users train: ``flowdetect.training.train`` without validation rows, the schedule and all
     checks included; for the others a plain loop that draws a batch, clips the gradient and takes the step.
