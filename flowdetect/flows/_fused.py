@@ -49,6 +49,10 @@ class NetworkPlan:
         self._masks: dict[torch.dtype, np.ndarray] = {}
         self.chain_masks: dict[torch.dtype, tuple[tuple[Any, ...], np.ndarray]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What follows from the rest is not worth its place in a pickle.
+        return {**self.__dict__, "_masks": {}, "chain_masks": {}}
+
     def is_current(self, owner: Any, dtype: torch.dtype) -> bool:
         """Return whether the owner still has this network, in a state that the compiled pass knows."""
         weight = self.weights[0][1]["weight"]

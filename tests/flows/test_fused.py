@@ -258,6 +258,14 @@ def test_copies_have_weights_of_their_own(shake: Shake, kind: str) -> None:
     torch.testing.assert_close(flow.log_prob(inputs), before, rtol=0, atol=0)
 
 
+def test_masks_are_not_pickled(shake: Shake) -> None:
+    flow = build(shake, kind="autoregressive")
+    before = len(pickle.dumps(flow))
+    flow.log_prob(draw(3)[0])
+    assert used(flow)[0].chain_masks
+    assert len(pickle.dumps(flow)) < before + 1000
+
+
 def test_it_steps_aside(shake: Shake) -> None:
     flow = build(shake, dropout=0.5)
     layers = list(flow._transform._transforms)
