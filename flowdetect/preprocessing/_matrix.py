@@ -1,4 +1,4 @@
-"""What is done to many matrix columns at once: noise inside lattice cells, slopes of the tail maps."""
+"""What is done to many matrix columns at once: noise in lattice cells, slopes of tails, distances."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,10 @@ import numpy as np
 from flowdetect.preprocessing._numeric import log_slope, squash, unsquash
 from flowdetect.preprocessing._schema import TableSchema
 
-__all__ = ["Dequantizer", "Tails"]
+__all__ = ["Coordinates", "Dequantizer", "Tails"]
+
+# Codes of up to this many kinds are told apart by a coordinate each, more by random directions.
+_MAX_CODE_COORDINATES = 16
 
 
 def _gates(schema: TableSchema, columns: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -89,3 +92,43 @@ class Dequantizer:
         z = unsquash(np.clip(t, -600.0, 600.0), self.starts)
         moved = squash(z + noise, self.starts)
         return np.where((np.abs(t) < 600.0) & (noise != 0.0), moved, t)
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """The matrix as points whose Euclidean distances mean something for codes as well as for values.
+
+    Values stay. The codes of a small set of numbers are ranks. Any two other codes (categories, a missing
+    entry, one never seen) lie a distance of 1 apart; among more than 16 codes of a column, about 1.
+    """
+
+    n_values: int
+    tables: tuple[np.ndarray, ...]  # for each code column the coordinates of its codes
+
+    @classmethod
+    def of(cls, schema: TableSchema) -> "Coordinates":
+        columns = [schema.columns[i] for i in schema.code_positions]
+        ordered = [len(column.levels) if column.kind == "levels" else 0 for column in columns]
+        tables = [_code_points(column.cardinality, n) for column, n in zip(columns, ordered, strict=True)]
+        return cls(schema.layout.n_values, tuple(tables))
+
+    def apply(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the points, shape (n_rows, n_coordinates)."""
+        codes = matrix[:, self.n_values :].astype(np.intp)
+        parts = [table[codes[:, j]] for j, table in enumerate(self.tables)]
+        return np.column_stack([matrix[:, : self.n_values], *parts]).astype(np.float64, copy=False)
+
+
+def _code_points(cardinality: int, n_ordered: int) -> np.ndarray:
+    """Return the points of the codes of a column, the first ``n_ordered`` of them at their ranks."""
+    apart = np.eye(cardinality - n_ordered) / np.sqrt(2.0)
+    if len(apart) > _MAX_CODE_COORDINATES:
+        directions = np.random.default_rng(0).normal(size=(len(apart), _MAX_CODE_COORDINATES))
+        apart = directions / np.sqrt(2.0) / np.linalg.norm(directions, axis=1, keepdims=True)
+    if not n_ordered:
+        return apart
+    points = np.zeros((cardinality, 1 + apart.shape[1]))
+    points[:n_ordered, 0] = np.arange(n_ordered)
+    points[n_ordered:, 0] = (n_ordered - 1) // 2
+    points[n_ordered:, 1:] = apart
+    return points

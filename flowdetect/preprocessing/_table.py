@@ -20,7 +20,7 @@ from flowdetect.preprocessing._discrete import (
     number_codes,
 )
 from flowdetect.preprocessing._frame import align, as_frame
-from flowdetect.preprocessing._matrix import Dequantizer, Tails
+from flowdetect.preprocessing._matrix import Coordinates, Dequantizer, Tails
 from flowdetect.preprocessing._missing import gate_codes, refuse_missing, ungate
 from flowdetect.preprocessing._schema import ColumnSchema, Storage, TableSchema
 from flowdetect.preprocessing._storage import describe, read_numbers, restore_numbers
@@ -266,6 +266,22 @@ class TableEncoder:
             return matrix
         return self._dequantizer.apply(matrix, rng)
 
+    def coordinates(self, matrix: np.ndarray) -> np.ndarray:
+        """Turn the matrix into points between which a Euclidean distance makes sense.
+
+        Parameters
+        ----------
+        matrix : ndarray, shape (n_rows, layout_.n_columns)
+
+        Returns
+        -------
+        points : ndarray of float64, shape (n_rows, n_coordinates)
+            The values as they are; codes of a small set of numbers as ranks; other codes a distance of about
+            1 apart.
+        """
+        self._fitted_schema()
+        return self._coordinates.apply(matrix)
+
     # --- learning ----------------------------------------------------------------------------------------
 
     def _check_options(self) -> None:
@@ -338,6 +354,7 @@ class TableEncoder:
         self.has_lattice_ = any(v.step is not None for v in scales)
         self._dequantizer = Dequantizer.of(schema)
         self._tails = Tails.of(schema)
+        self._coordinates = Coordinates.of(schema)
         return self
 
     def _fitted_schema(self) -> TableSchema:
