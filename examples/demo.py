@@ -71,7 +71,7 @@ def print_most_unlikely(
     print(f"The {n_rows} most unlikely patients (score in nats), and the columns that make them so:")
     for place, position in enumerate(worst):
         mark = "*" if is_rare[position] else " "
-        reasons = why.iloc[place].nlargest(3)
+        reasons = why.iloc[place].nsmallest(3)
         text = ", ".join(f"{name}={X.at[position, name]} {nats:+.1f}" for name, nats in reasons.items())
         print(f"  {mark} row {position:>4}  {scores[position]:8.1f}  {text}")
     print("  * has hypothyroidism, which the detector was not told\n")

@@ -99,7 +99,7 @@ def print_found(name: str, scores: np.ndarray, has_slip: np.ndarray) -> None:
 def print_reasons(detector: FlowOutlierDetector, rows: pd.DataFrame, changed: np.ndarray) -> None:
     contributions = detector.explain(rows)
     for (label, row), why, columns in zip(rows.iterrows(), contributions.to_numpy(), changed, strict=True):
-        first, second = np.argsort(-why)[:2]
+        first, second = np.argsort(why)[:2]
         reasons = ", ".join(f"{rows.columns[i]}={row.iloc[i]} {why[i]:+.1f}" for i in (first, second))
         truth = f"slip in {columns}" if columns else ""
         print(f"  row {label:>4}  {reasons:45s}  {truth}")

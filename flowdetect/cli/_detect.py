@@ -61,7 +61,7 @@ def detect(
 ) -> None:
     """Fit a density to TABLE and write the table with each row's score and verdict.
 
-    Two columns are added: `score`, the log-density of the row in nats (larger = more normal),
+    Two columns are added: `score`, in nats (larger = more normal),
     and `is_anomaly`. Data go to stdout or to a file, messages and the progress bar to stderr.
     """
     from rich.console import Console
@@ -159,7 +159,7 @@ def _threshold(detector: Any) -> float:
 
 def _print_summary(console: Console, X: pd.DataFrame, threshold: float, n_anomalies: int) -> None:
     console.print(
-        f"{n_anomalies:,} of {len(X):,} rows are anomalies: the log-density of their {X.shape[1]} columns "
+        f"{n_anomalies:,} of {len(X):,} rows are anomalies: the score of their {X.shape[1]} columns "
         f"lies below {threshold:.4g} nats",
         highlight=False,
     )

@@ -57,7 +57,7 @@ def reasons(row: pd.Series, contributions: pd.Series, n_reasons: int = 3) -> str
     row : Series of shape (n_columns,)
         Values of the row.
     contributions : Series of shape (n_columns,)
-        Nats by which each column makes the row more unlikely.
+        Nats by column, negative = makes the row unlikely.
     n_reasons : int, default=3
         How many columns at most; columns that speak for the row are left out.
 
@@ -65,11 +65,11 @@ def reasons(row: pd.Series, contributions: pd.Series, n_reasons: int = 3) -> str
     --------
     >>> import pandas as pd
     >>> row = pd.Series({"age": 71.0, "sex": "F", "TSH": 530.0})
-    >>> reasons(row, pd.Series({"age": 0.4, "sex": -0.1, "TSH": 12.34}))
-    'TSH=530 +12.3, age=71 +0.4'
+    >>> reasons(row, pd.Series({"age": -0.4, "sex": 0.1, "TSH": -12.34}))
+    'TSH=530 -12.3, age=71 -0.4'
     """
     nats = contributions.to_numpy()
-    strongest = [i for i in (-nats).argsort(kind="stable")[:n_reasons] if nats[i] > 0]
+    strongest = [i for i in nats.argsort(kind="stable")[:n_reasons] if nats[i] < 0]
     return ", ".join(f"{row.index[i]}={_shown(row.iloc[i])} {nats[i]:+.1f}" for i in strongest)
 
 
@@ -94,7 +94,7 @@ def print_top(console: Console, rows: pd.DataFrame, scores: NDArray[np.float64],
     scores : ndarray of shape (n_top,)
         Their log-densities in nats.
     why : DataFrame of shape (n_top, n_columns)
-        Contribution of each column in nats, larger = makes the row more unlikely.
+        Contribution of each column in nats, negative = makes the row unlikely.
     """
     from rich.text import Text
 
@@ -112,7 +112,7 @@ def _empty_table() -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
     table.add_column("row", justify="right")
     table.add_column("score", justify="right")
-    table.add_column("makes it unlikely: column=value +nats")
+    table.add_column("makes it unlikely: column=value nats")
     return table
 
 

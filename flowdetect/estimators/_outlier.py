@@ -2,55 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from sklearn.base import OutlierMixin
 
 from flowdetect._utils.random import RandomState
-from flowdetect.calibration import contamination_offset, fence_offset
-from flowdetect.estimators._base import FlowEstimator, check_whole
+from flowdetect.calibration import (
+    benjamini_hochberg,
+    conformal_p_values,
+    contamination_offset,
+    false_alarm_offset,
+    fence_offset,
+)
+from flowdetect.estimators._base import check_whole
 from flowdetect.estimators._callbacks import with_callbacks
-from flowdetect.estimators._rows import EncodedRows, take_rows
+from flowdetect.estimators._ensemble import LEAST_FOLD_ROWS, EnsembleEstimator
+from flowdetect.estimators._labels import LEAST_ANOMALIES, best_threshold, check_labels
+from flowdetect.estimators._reasons import ReasonsMixin
 from flowdetect.exceptions import ConfigurationError
-from flowdetect.explanation import column_candidates, column_gains
 from flowdetect.preprocessing import TableEncoder
 
 if TYPE_CHECKING:
-    import torch
-
-    from flowdetect.flows import FlowSettings, TableDensity
-    from flowdetect.training import Callback, Objective, TrainingResult
+    from flowdetect.flows import FlowSettings
+    from flowdetect.training import Objective
 
 __all__ = ["FlowOutlierDetector"]
 
-# Noise scales at which rows are scored, in units of the encoded columns.
-_SCORING_SCALES = (0.01, 0.03, 0.1, 0.3, 1.0)
 _TRAINING_SCALES = (0.01, 4.0)
-# A model is fitted without a fold only if the fold has some rows to score.
-_MIN_FOLD_ROWS = 10
-_REFERENCE_ROWS = 1000
-_N_CANDIDATES = 16
 
 
-class FlowOutlierDetector(OutlierMixin, FlowEstimator):
-    """Detect anomalies as rows of low density, averaged over noise scales.
+class FlowOutlierDetector(OutlierMixin, ReasonsMixin, EnsembleEstimator):
+    """Detect anomalies as rows of low density for where they are, with calibrated alarms and reasons.
 
-    One flow learns the density of the table with noise of scale s added, for all s from 0.01 to 4 standard
-    units at once. A small scale ranks local oddities, a large one withstands anomalies among the training
-    rows. The score of a row is the mean of its log-densities over the scales. Several flows are fitted, each
-    without one fold of the rows, so that every training row also has a score from a flow that did not see it.
+    Two densities are joined. A flow learns the table with noise of scale s added, for all s from 0.01 to 4
+    standard units at once; a small scale ranks local oddities, a large one withstands anomalies among the
+    training rows. And the nearest training rows give a density of their own, without those that form a small
+    cluster away from the others. Half of the level of density around a row is taken out again, so that
+    a row at the edge of a dense region counts as odder than one within a thin region.
+
+    Several such members are fitted, each without one fold of the rows, so that every training row also has a
+    score from a member that did not see it.
 
     Parameters
     ----------
     contamination : "auto" or float, default="auto"
         The threshold. A float in (0, 0.5] is the fraction of the training rows that `predict` calls
         anomalies. "auto" takes Tukey's lower fence of the held-out scores.
+    false_alarm_rate : float or None, default=None
+        Another threshold, in place of `contamination`: the share of new normal rows that `predict` may call
+        anomalies, such as 0.01. `predict` then gives -1 exactly where `p_values` are at most this rate; see
+        there for the guarantee. n training rows support no rate below ``1 / (n + 1)``.
     n_models : int, default=3
-        Number of flows, and of folds; no more than one fold for every 10 rows. 1, or fewer than 20 rows, fits
-        one flow on all rows.
+        Number of members, and of folds; no more than one fold for every 5 rows. 1, or fewer than 10 rows,
+        fits one member on all rows, which leaves no p-values.
     kind : {"autoregressive", "coupling"}, default="autoregressive"
         Kind of the flow's layers.
     n_layers : int, default=2
@@ -84,15 +89,19 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
     offset_ : float
         The threshold: ``decision_function(X) = score_samples(X) - offset_``.
     training_scores_ : ndarray of shape (n_rows,)
-        Score of each training row under the flow that did not see it (under the only flow with
-        ``n_models=1`` or fewer than 20 rows); NaN for rows of weight 0, which `score_samples` scores as it
+        Score of each training row under the member that did not see it (under the only one with
+        ``n_models=1`` or fewer than 10 rows); NaN for rows of weight 0, which `score_samples` scores as it
         does new rows.
+    typical_score_ : float
+        Median of the held-out scores, to which `explain` compares.
+    scales_ : tuple of float
+        Noise scales at which the flows score.
     encoder_ : TableEncoder
         The invertible map from the table to a matrix.
     densities_ : list of TableDensity
         The trained torch modules, in float64.
     training_results_ : list of TrainingResult
-        Loss history, and why training stopped, of each.
+        Loss history, and why training stopped, of each flow.
     n_features_in_ : int
         Number of columns.
     feature_names_in_ : ndarray of str
@@ -104,13 +113,22 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
 
     Notes
     -----
-    With m flows and the scoring scales S the score is ``mean_m mean_{s in S} log p_{m,s}(x)``, in nats and
-    the original units of the table. By Jensen's inequality it is a lower bound of the log-density of the
-    mixture of all these densities.
+    The score of a row x under one member, in nats and the original units of the table, is
+
+        ``g(x) + (mean_i g(x_i) - mean_{j in N20(x)} g(x_j)) / 2``
+
+    where ``g(x) = mean_s log p_s(x) / 4 + 3 log q(x) / 4`` pools the flow's log-density at the noise scales s
+    and the density q by the 10 nearest of its training rows x_i (at most 10,000), and N20 are the 20 nearest.
+    The score of the detector is the largest that a member gives. A training row equal to x is taken to be x
+    itself, once. Distances are Euclidean in the encoded table; two different categories are 1 apart.
 
     References
     ----------
     C. Durkan, A. Bekasov, I. Murray, G. Papamakarios (2019), "Neural Spline Flows", NeurIPS.
+    D. O. Loftsgaarden, C. P. Quesenberry (1965), "A nonparametric estimate of a multivariate density
+    function", Annals of Mathematical Statistics 36(3).
+    M. M. Breunig, H.-P. Kriegel, R. T. Ng, J. Sander (2000), "LOF: identifying density-based local
+    outliers", SIGMOD. It takes out the whole level of density around a row.
     J. W. Tukey (1977), *Exploratory Data Analysis*, section 2D.
 
     Examples
@@ -131,6 +149,7 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         self,
         *,
         contamination: float | str = "auto",
+        false_alarm_rate: float | None = None,
         n_models: int = 3,
         kind: str = "autoregressive",
         n_layers: int = 2,
@@ -147,6 +166,7 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         random_state: RandomState = None,
     ) -> None:
         self.contamination = contamination
+        self.false_alarm_rate = false_alarm_rate
         self.n_models = n_models
         self.kind = kind
         self.n_layers = n_layers
@@ -163,7 +183,9 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         self.random_state = random_state
 
     @with_callbacks
-    def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> FlowOutlierDetector:
+    def fit(
+        self, X: Any, y: Any = None, *, labels: Any = None, sample_weight: Any = None
+    ) -> FlowOutlierDetector:
         """Fit the densities and the threshold.
 
         Parameters
@@ -171,6 +193,11 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         X : DataFrame or array-like of shape (n_rows, n_features)
             The rows, with or without anomalies. Arrays hold numbers; DataFrames may hold anything.
         y : ignored
+        labels : array-like of shape (n_rows,), optional
+            What is known of the rows: -1 for a known anomaly, +1 for a known normal row, 0 for unknown. Known
+            anomalies are kept out of the densities, rows that resemble them get a lower score, and from five
+            of them on they choose the noise scales, and the threshold if that is "auto". In a pipeline ask
+            for them with ``set_fit_request(labels=True)``.
         sample_weight : array-like of shape (n_rows,), optional
             Non-negative; a weight of 2 acts like the row given twice, and 0 leaves the row out. The threshold
             counts all rows that are not left out once.
@@ -182,7 +209,8 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         Raises
         ------
         ValueError
-            If the table, the weights or a parameter cannot be used; the sentence says why.
+            If the table, the labels, the weights or a parameter cannot be used, or the rows do not support
+            `false_alarm_rate`; the sentence says why.
         TrainingError
             If the loss does not stay finite.
         """
@@ -193,15 +221,19 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         told = {"X": X, "y": y, "metadata": weights}
         with sklearn_fit_task(self, n_trainings=self.n_models, **told) as fit_context:
             source, kept = self._encode_table(X, None, sample_weight)
+            known = check_labels(labels, len(kept))[kept]
             *seeds, split_seed = self._seeds(2 * self.n_models + 1)
             rng = np.random.default_rng(split_seed)
             splits = self._splits(len(source), rng)
-            self._fit_flows(source, splits, seeds, SklearnCallbacks(self, fit_context, **told))
-            self._candidates = self._pick_candidates(source, rng)
+            callback = SklearnCallbacks(self, fit_context, **told)
+            self._fit_members(source, known, splits, seeds, rng, callback)
             held_out_scores = self._held_out_scores(source.table, splits)
             self.training_scores_ = np.full(len(kept), np.nan)
             self.training_scores_[kept] = held_out_scores
-            self.offset_ = self._choose_offset(source.table, held_out_scores)
+            self._calibration_scores = held_out_scores[known >= 0] if len(splits) > 1 else None
+            self.typical_score_ = float(np.median(held_out_scores))
+            self._learn_reasons(source, rng)
+            self.offset_ = self._choose_offset(source.table, known, held_out_scores)
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:
@@ -214,8 +246,8 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         Returns
         -------
         ndarray of shape (n_rows,)
-            Mean log-density over models and noise scales, in nats, in the original units; larger = more
-            normal. Rows of fit get a slightly higher score than in ``training_scores_``.
+            In nats, in the original units, see the class's notes; larger = more normal. Rows of fit get a
+            slightly higher score than in ``training_scores_``.
 
         Raises
         ------
@@ -225,7 +257,7 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
             Before fit.
         """
         X, _ = self._check_scoring(X, None)
-        return self._score(X, None, self.densities_)
+        return self._score_rows(X, self._members)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return ``score_samples(X) - offset_``, shape (n_rows,): negative for anomalies.
@@ -245,125 +277,144 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         """
         return np.where(self.decision_function(X) >= 0.0, 1, -1)
 
-    def explain(self, X: Any) -> pd.DataFrame:
-        """Return how much each column contributes to a row's being unlikely.
+    def p_values(self, X: Any) -> np.ndarray:
+        """Return cross-conformal p-values: how rarely a normal row scores as low, shape (n_rows,).
 
-        The contribution of a column is the gain in score, in nats, that its best-fitting usual content would
-        bring while all other columns stay as they are. A value that is odd only beside the others is found as
-        well. It takes about ``16 * n_features`` times as long as scoring the same rows.
+        The p-value of a row is ``(1 + #{held-out scores of training rows <= its score}) / (n + 1)``. No row
+        is set aside for it: each training row is scored by the flow that did not learn from it. Flagging the
+        rows with p-values up to a raises false alarms on a share of about a of the normal rows.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_rows, n_features)
+            New rows. The p-values of rows of fit say little: the flows have learnt from them.
 
         Returns
         -------
-        DataFrame of shape (n_rows, n_features)
-            At least 0; larger = makes the row more unlikely. Index and column names are those of X, or
-            counted from 0 for an array.
+        ndarray of shape (n_rows,)
+            Between ``1 / (n + 1)`` and 1, where n is the number of training rows not known to be anomalies.
 
         Raises
         ------
+        ConfigurationError
+            If the training rows were too few, or ``n_models=1``, so that no row has a held-out score.
         ValueError
             If the columns are not those of fit, or hold what cannot be used.
         NotFittedError
             Before fit.
+
+        Notes
+        -----
+        Guarantee: if the row and the training rows are exchangeable, ``P(p <= a)`` is at most ``2 a`` plus
+        about ``2 / (n / n_models + 1)`` for every distribution and any number of rows, as the score of a new
+        row is the largest that a member gives it (Barber et al., theorem 4, which needs each member's own
+        score only). In practice it is at or below a. Scaling and categories are learnt from all rows, which
+        the theorem leaves out of account; so are weights, as every row counts once.
+
+        It fails where rows are not exchangeable: under drift, for rows that depend on each other (time
+        series, repeated measurements of one patient), and for rows chosen by their score. Anomalies among
+        the training rows make p-values larger: fewer false alarms, fewer finds.
+
+        References
+        ----------
+        V. Vovk (2015), "Cross-conformal predictors", Annals of Mathematics and Artificial Intelligence 74.
+        R. F. Barber, E. J. Candès, A. Ramdas, R. J. Tibshirani (2021), "Predictive inference with the
+        jackknife+", Annals of Statistics 49(1).
+        S. Bates, E. Candès, L. Lei, Y. Romano, M. Sesia (2023), "Testing for outliers with conformal
+        p-values", Annals of Statistics 51(1).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from flowdetect import FlowOutlierDetector
+        >>> X = np.random.default_rng(0).normal(size=(99, 2))
+        >>> detector = FlowOutlierDetector(max_steps=50, random_state=0).fit(X)
+        >>> float(detector.p_values([[9.0, 9.0]])[0])
+        0.01
         """
-        X, _ = self._check_scoring(X, None)
-        groups = self._column_groups()
-        gains = np.empty((len(X), self.n_features_in_))
-        for rows in self._chunks(len(X)):
-            matrix = self.encoder_.encode(take_rows(X, rows))[0]
-            gains[rows] = column_gains(self._score_matrix, matrix, groups, self._candidates)
-        names = self.encoder_.schema_.names
-        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
-        return pd.DataFrame(gains, index=index, columns=pd.Index(names, tupleize_cols=False))
+        scores = self.score_samples(X)
+        return conformal_p_values(scores, self._calibration())
+
+    def select(self, X: Any, *, fdr: float = 0.05) -> np.ndarray:
+        """Return which rows to look at so that few of them are false alarms, bool of shape (n_rows,).
+
+        Benjamini and Hochberg's procedure over the `p_values` of these rows: of those selected, a share of
+        at most ``fdr`` is normal, in expectation. It adapts to the rows: many anomalies lower the bar. All
+        rows are judged together, so the choice depends on which rows come along.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_features)
+            New rows.
+        fdr : float, default=0.05
+            False discovery rate, between 0 and 1.
+
+        Raises
+        ------
+        ConfigurationError
+            If `fdr` is out of range, or there are no p-values; see `p_values`.
+        ValueError
+            If the columns are not those of fit, or hold what cannot be used.
+        NotFittedError
+            Before fit.
+
+        Notes
+        -----
+        With n training rows no p-value is below ``1 / (n + 1)``: k anomalies among m rows can be selected
+        only if ``k * fdr >= m / (n + 1)``. The guarantee is that of the p-values, and fails with them.
+
+        References
+        ----------
+        Y. Benjamini, Y. Hochberg (1995), "Controlling the false discovery rate", Journal of the Royal
+        Statistical Society B 57(1).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from flowdetect import FlowOutlierDetector
+        >>> X = np.random.default_rng(0).normal(size=(199, 2))
+        >>> detector = FlowOutlierDetector(max_steps=50, random_state=0).fit(X)
+        >>> detector.select([[9.0, 9.0], [0.0, 0.1], [-8.0, 7.0]], fdr=0.1).tolist()
+        [True, False, True]
+        """
+        return benjamini_hochberg(self.p_values(X), fdr)
 
     # --- inside -----------------------------------------------------------------------------------
 
     def _check_parameters(self) -> None:
         check_whole("n_models", self.n_models)
-        contamination = self.contamination
+        contamination, rate = self.contamination, self.false_alarm_rate
         in_range = isinstance(contamination, float | np.floating) and 0.0 < contamination <= 0.5
-        if not in_range and not (isinstance(contamination, str) and contamination == "auto"):
+        automatic = isinstance(contamination, str) and contamination == "auto"
+        if not in_range and not automatic:
             raise ConfigurationError(
                 f"contamination must be 'auto' or a fraction above 0 and at most 0.5; got {contamination!r}."
             )
-
-    def _splits(self, n_rows: int, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return for each flow the rows that it learns from, and those that it scores, in order."""
-        every = np.arange(n_rows)
-        order = rng.permutation(n_rows)
-        n_folds = min(self.n_models, n_rows // _MIN_FOLD_ROWS)
-        if n_folds < 2:
-            return [(every, every)]
-        return [(np.setdiff1d(every, fold), np.sort(fold)) for fold in np.array_split(order, n_folds)]
-
-    def _fit_flows(
-        self,
-        source: EncodedRows,
-        splits: Sequence[tuple[np.ndarray, np.ndarray]],
-        seeds: Sequence[int],
-        callback: Callback,
-    ) -> None:
-        """Train one flow per split; two seeds belong to each."""
-        self.densities_: list[TableDensity] = []
-        self.training_results_: list[TrainingResult] = []
-        for number, (learnt, _) in enumerate(splits):
-            build_seed, train_seed = seeds[2 * number : 2 * number + 2]
-            density = self._build(source, build_seed)
-            result = self._train(
-                density,
-                source.subset(learnt),
-                train_seed,
-                callback=callback,
-                description=f"fitting {number + 1}/{len(splits)}",
+        if rate is not None and not (isinstance(rate, float) and 0.0 < rate < 1.0):
+            raise ConfigurationError(f"false_alarm_rate must be None or between 0 and 1; got {rate!r}.")
+        if rate is not None and not automatic:
+            raise ConfigurationError(
+                f"contamination={contamination!r} and false_alarm_rate={rate!r} are two thresholds; "
+                "leave one of them at its default."
             )
-            self.densities_.append(density)
-            self.training_results_.append(result)
 
-    def _held_out_scores(self, X: Any, splits: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        scores = np.empty(len(X))
-        for density, (_, held_out) in zip(self.densities_, splits, strict=True):
-            scores[held_out] = self._score(take_rows(X, held_out), None, [density])
-        return scores
+    def _choose_offset(self, X: Any, known: np.ndarray, held_out_scores: np.ndarray) -> float:
+        if self.false_alarm_rate is not None:
+            return false_alarm_offset(self._calibration(), self.false_alarm_rate)
+        if not isinstance(self.contamination, str):
+            return contamination_offset(self._score_rows(X, self._members), self.contamination)
+        if np.sum(known < 0) >= LEAST_ANOMALIES:
+            return best_threshold(held_out_scores, known)
+        return fence_offset(held_out_scores[known >= 0])
 
-    def _choose_offset(self, X: Any, held_out_scores: np.ndarray) -> float:
-        if isinstance(self.contamination, str):
-            return fence_offset(held_out_scores)
-        return contamination_offset(self._score(X, None, self.densities_), self.contamination)
-
-    def _pick_candidates(self, source: EncodedRows, rng: np.random.Generator) -> list[np.ndarray]:
-        some = rng.permutation(len(source))[:_REFERENCE_ROWS]
-        reference = source.encoded(np.sort(some)).astype(np.float64)
-        return column_candidates(reference, self._column_groups(), _N_CANDIDATES)
-
-    def _column_groups(self) -> list[np.ndarray]:
-        """Return the matrix columns of each table column."""
-        owner = self.encoder_.column_of_
-        return [np.flatnonzero(owner == position) for position in range(self.n_features_in_)]
-
-    def _log_density(
-        self, matrix: np.ndarray, context: torch.Tensor | None, densities: Sequence[TableDensity]
-    ) -> np.ndarray:
-        """Return the mean over noise scales of the log-density of encoded rows."""
-        import torch
-
-        from flowdetect.training import noise_context
-
-        n_rows, n_scales = len(matrix), len(_SCORING_SCALES)
-        # One call for all scales: on a few rows the calls take longer than the work.
-        levels = [noise_context(scale, n_rows, context=context) for scale in _SCORING_SCALES]
-        scores = super()._log_density(np.tile(matrix, (n_scales, 1)), torch.cat(levels), densities)
-        return scores.reshape(n_scales, n_rows).mean(axis=0)
-
-    def _score_matrix(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the score of encoded rows, chunk by chunk."""
-        parts = [
-            self.encoder_.log_det(matrix[rows]) + self._log_density(matrix[rows], None, self.densities_)
-            for rows in self._chunks(len(matrix))
-        ]
-        return np.concatenate(parts)
+    def _calibration(self) -> np.ndarray:
+        """Return the held-out scores of the rows that are not known to be anomalies."""
+        if self._calibration_scores is None:
+            raise ConfigurationError(
+                "p-values and false_alarm_rate need scores of rows that no flow has seen: fit with n_models "
+                f"of at least 2 on at least {2 * LEAST_FOLD_ROWS} rows."
+            )
+        return self._calibration_scores
 
     def _make_encoder(self) -> TableEncoder:
         # Noise keeps repeated numbers from growing spikes; as numbers they keep their distances.

@@ -74,12 +74,12 @@ def test_csv_goes_to_stdout_and_messages_to_stderr(detect: Detect, table: pd.Dat
     assert np.isfinite(scored["score"]).all()
     assert scored["is_anomaly"].sum() >= 3
     n_anomalies = scored["is_anomaly"].sum()
-    assert f"{n_anomalies} of 60 rows are anomalies: the log-density of their 3 columns" in result.stderr
+    assert f"{n_anomalies} of 60 rows are anomalies: the score of their 3 columns" in result.stderr
     assert "state = ill: 3 of its 3 rows are among the 3 most unlikely ones; AUROC 1.000" in result.stderr
     most_unlikely = scored["score"].nsmallest(4).index + 1
     printed = re.findall(r"^\s*(\d+)\s+-[\d.]+\s+(?:weight|height|sex)=", result.stderr, flags=re.MULTILINE)
     assert list(map(int, printed)) == list(most_unlikely)
-    assert "weight=400 +" in result.stderr
+    assert "weight=400 -" in result.stderr
 
 
 def test_text_of_a_csv_comes_back_as_it_was(detect: Detect, folder: Path) -> None:

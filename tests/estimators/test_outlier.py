@@ -1,6 +1,6 @@
 import numpy as np
-import pandas as pd
 import pytest
+from scipy.special import digamma
 
 from flowdetect.calibration import contamination_offset, fence_offset
 from flowdetect.exceptions import ConfigurationError
@@ -37,29 +37,58 @@ def test_auto_is_the_fence_of_the_held_out_scores(detector):
     assert detector.offset_ == fence_offset(detector.training_scores_)
 
 
-def test_each_training_row_is_scored_by_the_flow_that_did_not_see_it(detector, table):
+def splits_of(detector, n_rows):
     *_, split_seed = detector._seeds(2 * detector.n_models + 1)
-    splits = detector._splits(len(table), np.random.default_rng(split_seed))
-    assert len(splits) == len(detector.densities_) == len(detector.training_results_) == 2
+    return detector._splits(n_rows, np.random.default_rng(split_seed))
+
+
+def test_each_training_row_is_scored_by_the_member_that_did_not_see_it(detector, table):
+    splits = splits_of(detector, len(table))
+    assert len(splits) == len(detector._members) == len(detector.training_results_) == 2
+    assert detector.densities_ == [member.density for member in detector._members]
     seen = np.zeros(len(table), dtype=int)
-    for density, (learnt, held_out) in zip(detector.densities_, splits, strict=True):
+    points = detector.encoder_.coordinates(detector.encoder_.encode(table)[0])
+    for member, (learnt, held_out) in zip(detector._members, splits, strict=True):
         assert not np.intersect1d(learnt, held_out).size
         assert len(learnt) + len(held_out) == len(table)
         seen[held_out] += 1
-        scores = detector._score(table.iloc[held_out], None, [density])
+        scores = detector._score_rows(table.iloc[held_out], [member])
         assert detector.training_scores_[held_out] == pytest.approx(scores, rel=1e-9)
+        # Every neighbour is one of the rows learnt from.
+        near = (member.neighbours.points[:, None] == points[learnt][None]).all(axis=2).any(axis=1)
+        assert near.all()
     assert (seen == 1).all()
 
 
-def test_the_score_is_the_mean_over_flows(detector, new_rows):
-    single = [detector._score(new_rows, None, [density]) for density in detector.densities_]
-    assert detector.score_samples(new_rows) == pytest.approx(np.mean(single, axis=0), rel=1e-12)
+def test_the_score_is_the_largest_of_the_members(detector, new_rows):
+    single = [detector._score_rows(new_rows, [member]) for member in detector._members]
+    assert detector.score_samples(new_rows) == pytest.approx(np.max(single, axis=0), rel=1e-12)
+
+
+def test_the_score_is_what_the_notes_say(quick, blob):
+    detector = quick("detector", n_models=1).fit(blob)
+    new = np.random.default_rng(5).normal(size=(6, 3))
+    encoder, [member] = detector.encoder_, detector._members
+
+    def pooled(rows, own):
+        matrix, log_det = encoder.encode(rows)
+        distances = np.linalg.norm(matrix[:, None] - member.neighbours.points[None], axis=2)
+        order = np.argsort(np.where(distances < 1e-4, np.inf, distances) if own else distances, axis=1)
+        near = np.take_along_axis(distances, order, axis=1)
+        unit_ball, n = 4.0 / 3.0 * np.pi, len(member.neighbours.points)
+        of_rank = digamma(np.arange(1, 11)) - np.log(n * unit_ball) - 3.0 * np.log(near[:, :10] + 1e-3)
+        flow = detector._by_scale(matrix, member.density, detector.scales_).mean(axis=0)
+        return log_det + 0.25 * flow + 0.75 * of_rank.mean(axis=1), order[:, :20]
+
+    levels, _ = pooled(encoder.decode(member.neighbours.points), own=True)
+    own, around = pooled(new, own=False)
+    expected = own + 0.5 * (levels.mean() - levels[around].mean(axis=1))
+    assert detector.score_samples(new) == pytest.approx(expected, rel=1e-6)
 
 
 def test_values_of_a_row_do_not_reach_its_held_out_score_by_training(quick, blob):
     plain = quick("detector").fit(blob)
-    *_, split_seed = plain._seeds(5)
-    _, held_out = plain._splits(len(blob), np.random.default_rng(split_seed))[0]
+    _, held_out = splits_of(plain, len(blob))[0]
     changed = blob.copy()
     # Within the bulk, so that median and quartiles, which scale the columns, stay as they are.
     row = held_out[np.argmin(np.abs(blob[held_out]).max(axis=1))]
@@ -69,12 +98,14 @@ def test_values_of_a_row_do_not_reach_its_held_out_score_by_training(quick, blob
         assert np.allclose(weights, other.densities_[0].state_dict()[name], atol=1e-4), name
 
 
-@pytest.mark.parametrize(("n_rows", "n_models", "n_flows"), [(19, 3, 1), (20, 3, 2), (40, 3, 3), (40, 1, 1)])
+@pytest.mark.parametrize(("n_rows", "n_models", "n_flows"), [(9, 3, 1), (10, 3, 2), (15, 3, 3), (40, 1, 1)])
 def test_few_rows_are_not_cut_into_folds(quick, blob, n_rows, n_models, n_flows):
     detector = quick("detector", n_models=n_models, max_steps=2).fit(blob[:n_rows])
     assert len(detector.densities_) == n_flows
     if n_flows == 1:
         assert np.array_equal(detector.training_scores_, detector.score_samples(blob[:n_rows]))
+        with pytest.raises(ConfigurationError, match="fit with n_models of at least 2 on at least 10 rows"):
+            detector.p_values(blob)
 
 
 def test_rows_of_weight_zero_have_no_held_out_score(quick, blob):
@@ -101,52 +132,3 @@ def test_contamination_that_is_none(quick, blob, contamination):
 def test_a_number_of_models_that_is_none(quick, blob, n_models):
     with pytest.raises(ConfigurationError, match="n_models must be a whole number, at least 1; got"):
         quick("detector", n_models=n_models).fit(blob)
-
-
-# --- explain -----------------------------------------------------------------------------------------------
-
-
-def test_an_explanation_has_the_shape_and_names_of_the_table(detector, new_rows):
-    reasons = detector.explain(new_rows.iloc[:5])
-    assert list(reasons.columns) == list(new_rows.columns)
-    assert reasons.index.equals(new_rows.index[:5])
-    assert np.isfinite(reasons).all(axis=None)
-    assert (reasons >= 0.0).all(axis=None)
-
-
-def test_an_array_has_its_columns_counted(quick, blob):
-    reasons = quick("detector").fit(blob).explain(blob[:4])
-    assert reasons.columns.tolist() == [0, 1, 2]
-    assert reasons.index.equals(pd.RangeIndex(4))
-
-
-def test_the_column_that_is_odd_beside_the_others_comes_first(quick, make_table):
-    detector = quick("detector", max_steps=250, hidden_features=24, n_models=1).fit(make_table(400))
-    rows = make_table(40, seed=2).dropna().iloc[:20]
-    # Well inside what weights are, but not beside this size.
-    odd = rows.assign(weight=np.where(rows["size"] > 2.0, -1.0, 9.0))
-    first = detector.explain(odd).idxmax(axis=1)
-    assert first.isin(["weight", "size"]).mean() >= 0.8
-    usual = detector.explain(rows)
-    assert detector.explain(odd)["weight"].median() > 3 * usual["weight"].median()
-
-
-def test_an_odd_category_or_missing_value_comes_first(quick):
-    rng = np.random.default_rng(0)
-    X = pd.DataFrame({"a": rng.normal(size=200), "b": rng.normal(size=200), "c": rng.choice(["x", "y"], 200)})
-    X.loc[:2, "b"] = np.nan
-    detector = quick("detector", max_steps=100).fit(X)
-    odd = pd.DataFrame({"a": [0.0, 0.0, 9.0], "b": [0.1, np.nan, 0.1], "c": ["z", "x", "x"]})
-    assert detector.explain(odd).idxmax(axis=1).tolist() == ["c", "b", "a"]
-
-
-def test_explanations_come_in_chunks(quick, blob, monkeypatch):
-    detector = quick("detector", n_models=1, max_steps=2).fit(blob)
-    whole = detector.explain(blob[:5])
-    monkeypatch.setattr("flowdetect.estimators._rows._MAX_CHUNK_ROWS", 3)
-    pd.testing.assert_frame_equal(detector.explain(blob[:5]), whole, rtol=1e-9)
-
-
-def test_an_explanation_is_the_same_for_a_row_alone(detector, new_rows):
-    whole = detector.explain(new_rows.iloc[:4])
-    pd.testing.assert_frame_equal(detector.explain(new_rows.iloc[[2]]), whole.iloc[[2]], rtol=1e-7)
