@@ -9,7 +9,7 @@ import numpy as np
 
 from flowdetect.estimators._base import FlowEstimator
 from flowdetect.estimators._labels import LEAST_ANOMALIES, choose_scales
-from flowdetect.estimators._members import ChosenRows, Member, choose_rows, n_dimensions
+from flowdetect.estimators._members import ChosenRows, Member, choose_rows, n_dimensions, share_of_numbers
 from flowdetect.estimators._neighbours import Neighbours
 from flowdetect.estimators._rows import EncodedRows, take_rows
 
@@ -68,7 +68,8 @@ class EnsembleEstimator(FlowEstimator):
                 description=f"fitting {number + 1}/{len(splits)}",
             )
             self.densities_.append(density)
-            self._members.append(Member(density, *self._neighbours(source, rows)))
+            near, anomalies = self._neighbours(source, rows)
+            self._members.append(Member(density, near, anomalies, share_of_numbers(self.encoder_)))
             self.training_results_.append(result)
         self.scales_ = self._choose_scales(source.table, known, splits)
         for member, rows in zip(self._members, chosen, strict=True):

@@ -15,11 +15,12 @@ from flowdetect.preprocessing import TableEncoder
 if TYPE_CHECKING:
     from flowdetect.flows import TableDensity
 
-__all__ = ["ChosenRows", "Member", "choose_rows", "n_dimensions"]
+__all__ = ["ChosenRows", "Member", "choose_rows", "n_dimensions", "share_of_numbers"]
 
 # More neighbours than this would make scoring slow, and the density hardly sharper.
 _MAX_NEIGHBOURS = 10_000
-# Weight of the neighbours' density beside the flow's, both in nats.
+# Weight of the neighbours' density beside the flow's, both in nats, where all columns are numbers. Categories
+# are either equal or not: in their share of the columns neighbours say nothing that the flow does not.
 _NEIGHBOURS_WEIGHT = 0.75
 # How much of the level of density around a row is taken out of its score: 0 finds rows of low density, 1 rows
 # of low density for where they are.
@@ -36,12 +37,17 @@ class Member:
         Some of the rows that the flow learnt from.
     anomalies : Neighbours or None
         Known anomalies.
+    share : float
+        Share of the columns that are numbers or times.
     """
 
-    def __init__(self, density: TableDensity, neighbours: Neighbours, anomalies: Neighbours | None) -> None:
+    def __init__(
+        self, density: TableDensity, neighbours: Neighbours, anomalies: Neighbours | None, share: float
+    ) -> None:
         self.density = density
         self.neighbours = neighbours
         self.anomalies = anomalies
+        self.share = share
         self._levels = np.zeros(len(neighbours.points))
         self._mean_level = 0.0
 
@@ -71,14 +77,17 @@ class Member:
         """
         distances, positions = self.neighbours.find(points)
         score = log_det + self._pooled(flow, distances, positions)
-        score += _LOCAL_WEIGHT * (self._mean_level - self.neighbours.average(self._levels, positions))
+        score += (
+            self.share * _LOCAL_WEIGHT * (self._mean_level - self.neighbours.average(self._levels, positions))
+        )
         if self.anomalies is not None:
             score -= self._likeness(points, self.neighbours.log_density(distances, positions))
         return score
 
     def _pooled(self, flow: np.ndarray, distances: np.ndarray, positions: np.ndarray) -> np.ndarray:
         near = self.neighbours.log_density(distances, positions)
-        return _NEIGHBOURS_WEIGHT * near + (1.0 - _NEIGHBOURS_WEIGHT) * flow
+        weight = self.share * _NEIGHBOURS_WEIGHT
+        return weight * near + (1.0 - weight) * flow
 
     def _likeness(self, points: np.ndarray, usual: np.ndarray) -> np.ndarray:
         """Return what rows lose for being like the known anomalies, in nats.
@@ -139,13 +148,23 @@ def choose_rows(
     matrix = encoder.encode(take_rows(source.table, near))[0]
     layout = encoder.layout_
     marginal = marginal_log_density(matrix, layout.n_values, layout.cardinalities)
-    core = core_rows(encoder.coordinates(matrix), marginal, n_dimensions(encoder)) | (known[near] > 0)
+    core = core_rows(encoder.coordinates(matrix), marginal) | (known[near] > 0)
     return ChosenRows(learnt, near[core], _some(anomalies, _MAX_NEIGHBOURS, rng))
 
 
 def n_dimensions(encoder: TableEncoder) -> int:
     """Return the number of columns that vary: others say the same of every row."""
     return sum(column.kind not in ("constant", "empty", "copy") for column in encoder.schema_.columns)
+
+
+def share_of_numbers(encoder: TableEncoder) -> float:
+    """Return the share of numbers and times among the columns that vary; 1 where none does."""
+    numbers = sum(
+        column.storage.family in ("number", "time") and column.kind in ("continuous", "lattice", "levels")
+        for column in encoder.schema_.columns
+    )
+    n_columns = n_dimensions(encoder)
+    return numbers / n_columns if n_columns else 1.0
 
 
 def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -28,13 +28,13 @@ _WORK_PER_THREAD = 5e6
 
 # Which rows may be left out: those among the least usual share, by the density of many neighbours and by the
 # columns one by one, that have at least half of their neighbours there too, and from which the other rows are
-# further than their own kind: by this much in the log of the distance, which varies less in many dimensions.
+# further than their own kind by this much, in the log of the distance. Fewer rows say nothing about clusters.
 _SUSPICIOUS_SHARE = 0.3
 _CLUSTER_SHARE = 0.5
-_CLUSTER_GAP = (0.4, 2.0)
+_CLUSTER_GAP = 0.5
 _MANY = (4, 50)
 _FEW = (0, 5)
-_LEAST_ROWS = 10
+_LEAST_ROWS = 100
 
 
 class Neighbours:
@@ -131,20 +131,18 @@ class Neighbours:
         return (logs * shares).sum(axis=1) / shares.sum(axis=1)
 
 
-def core_rows(points: np.ndarray, marginal: np.ndarray, n_columns: int) -> np.ndarray:
+def core_rows(points: np.ndarray, marginal: np.ndarray) -> np.ndarray:
     """Tell which rows do not belong to a small cluster away from the others.
 
     Anomalies that resemble each other would be learnt as normal. A row is left out if it is among the 30 %
     least usual ones, has at least half of its 20 neighbours among these, and is a good deal further from the
-    rows that stay than from its neighbours.
+    rows that stay than from its neighbours. Of fewer than 100 rows all stay.
 
     Parameters
     ----------
     points : ndarray of shape (n, n_coordinates)
     marginal : ndarray of shape (n,)
         Log-density of the rows by their columns alone.
-    n_columns : int
-        Dimension, as for `Neighbours`.
 
     Returns
     -------
@@ -166,7 +164,7 @@ def core_rows(points: np.ndarray, marginal: np.ndarray, n_columns: int) -> np.nd
     rest = Neighbours(points[~candidates], 1)
     away = np.log(rest.find(points[candidates], _FEW[1])[0] + _RESOLUTION).mean(axis=1)
     gap = away - logs[candidates, _FEW[0] : _FEW[1]].mean(axis=1)
-    everyone[np.flatnonzero(candidates)[gap >= _CLUSTER_GAP[0] + _CLUSTER_GAP[1] / max(n_columns, 1)]] = False
+    everyone[np.flatnonzero(candidates)[gap >= _CLUSTER_GAP]] = False
     return everyone
 
 

@@ -115,12 +115,14 @@ class FlowOutlierDetector(OutlierMixin, ReasonsMixin, EnsembleEstimator):
     -----
     The score of a row x under one member, in nats and the original units of the table, is
 
-        ``g(x) + (mean_i g(x_i) - mean_{j in N20(x)} g(x_j)) / 2``
+        ``g(x) + c (mean_i g(x_i) - mean_{j in N20(x)} g(x_j)) / 2``
 
-    where ``g(x) = mean_s log p_s(x) / 4 + 3 log q(x) / 4`` pools the flow's log-density at the noise scales s
-    and the density q by the 10 nearest of its training rows x_i (at most 10,000), and N20 are the 20 nearest.
-    The score of the detector is the largest that a member gives. A training row equal to x is taken to be x
-    itself, once. Distances are Euclidean in the encoded table; two different categories are 1 apart.
+    where ``g(x) = (1 - 3 c / 4) mean_s log p_s(x) + (3 c / 4) log q(x)`` pools the flow's log-density at the
+    noise scales s and the density q by the 10 nearest of its training rows x_i (at most 10,000), N20 are the
+    20 nearest, and c is the share of numbers and times among the columns that vary: a table of categories is
+    left to the flow. The score of the detector is the largest that a member gives. A training row equal to x
+    is taken to be x itself, once. Distances are Euclidean in the encoded table; two different categories are
+    1 apart.
 
     References
     ----------

@@ -84,9 +84,9 @@ class Rescorer:
         fitted = self.detector._members[number]
         if variant.core:
             marginal = marginal_log_density(self.fit[near], layout.n_values, layout.cardinalities)
-            near = near[core_rows(self._points(self.fit[near]), marginal, fitted.neighbours.n_columns)]
+            near = near[core_rows(self._points(self.fit[near]), marginal)]
         neighbours = Neighbours(self._points(self.fit[near]), fitted.neighbours.n_columns)
-        member = Member(fitted.density, neighbours, None)
+        member = Member(fitted.density, neighbours, None, fitted.share)
         member.learn_levels(self.fit_det[near], self._flow(member, self.fit[near], variant))
         return member
 

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/categorical.py --data FOLDER [--protocol mixed] [--seeds 0] [--only cmc]
 
-FOLDER holds ``.npz`` files with X (codes of categories) and y (1 = anomaly). Protocols as in ``detection.py``.
+FOLDER holds ``.npz`` files with X (codes of categories) and y (1 = anomaly).
+Protocols are those of ``detection.py``.
 """
 
 import argparse
