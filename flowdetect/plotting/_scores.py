@@ -1,7 +1,4 @@
-"""Pictures of scores, in the manner of scikit-learn's ``*Display`` classes.
-
-matplotlib is imported when a picture is drawn, not when this module is.
-"""
+"""`ScoreDistributionDisplay`: the histogram of scores."""
 
 from __future__ import annotations
 
@@ -11,6 +8,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
+from flowdetect.plotting._style import (
+    COMMON_COLOUR,
+    RARE_COLOUR,
+    SCORE_LABEL,
+    drawn_range,
+    new_axes,
+    put_legend_above,
+    rows_text,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,15 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ScoreDistributionDisplay"]
 
-# Blue and vermilion of Okabe and Ito's palette: told apart with every common colour vision, and in grey.
-_COMMON_COLOUR = "#0072B2"
-_RARE_COLOUR = "#D55E00"
-
 # A histogram of fewer rows than this shows the bins, not the rows.
 _FEW_ROWS = 30
-
-# The axis keeps this many times the distance from the median to the 5 % and 95 % quantile on either side.
-_RANGE_IN_TAILS = 3.0
 
 
 class ScoreDistributionDisplay:
@@ -203,9 +202,9 @@ class ScoreDistributionDisplay:
         """
         if n_bins < 1:
             raise ConfigurationError(f"n_bins must be at least 1; got {n_bins!r}.")
-        self.ax_ = _new_axes() if ax is None else ax
+        self.ax_ = new_axes() if ax is None else ax
         self.figure_ = self.ax_.figure  # type: ignore[assignment]
-        low, high = _drawn_range(self.scores, self.threshold)
+        low, high = _score_range(self.scores, self.threshold)
         self._draw_histograms(np.linspace(low, high, n_bins + 1).tolist())
         self._draw_threshold()
         self._say_what_lies_outside(low, high)
@@ -219,15 +218,15 @@ class ScoreDistributionDisplay:
             _draw_counts(self.ax_, self.scores[~self.is_rare], edges, "other rows")
             _draw_ticks(self.ax_, self.scores[self.is_rare], edges, bottom=0.0, top=0.25, name=self.rare_name)
         else:
-            _draw_group(self.ax_, self.scores[~self.is_rare], edges, _COMMON_COLOUR, "other rows")
-            _draw_group(self.ax_, self.scores[self.is_rare], edges, _RARE_COLOUR, self.rare_name)
+            _draw_group(self.ax_, self.scores[~self.is_rare], edges, COMMON_COLOUR, "other rows")
+            _draw_group(self.ax_, self.scores[self.is_rare], edges, RARE_COLOUR, self.rare_name)
             _draw_ticks(self.ax_, self.scores[self.is_rare], edges, bottom=-0.04, top=-0.01)
 
     def _draw_threshold(self) -> None:
         if self.threshold is None:
             return
         below = int(np.sum(self.scores < self.threshold))
-        label = f"threshold {self.threshold:.4g} ({_rows(below)} below)"
+        label = f"threshold {self.threshold:.4g} ({rows_text(below)} below)"
         self.ax_.axvline(self.threshold, color="black", linestyle="--", linewidth=1.3, label=label)
 
     def _say_what_lies_outside(self, low: float, high: float) -> None:
@@ -241,31 +240,17 @@ class ScoreDistributionDisplay:
             self.ax_.text(0.99, 0.97, text, ha="right", **where)
 
     def _how_many(self, rows: NDArray[np.bool_]) -> str:
-        count = _rows(int(rows.sum()))
+        count = rows_text(int(rows.sum()))
         return count if self.is_rare is None else f"{count} ({int(self.is_rare[rows].sum()):,} rare)"
 
     def _label(self, low: float, high: float) -> None:
         self.ax_.set_xlim(low, high)
         # Room above the bars for the two remarks about what lies outside.
         self.ax_.set_ylim(top=self.ax_.get_ylim()[1] * 1.12)
-        self.ax_.set_xlabel("score: log-density [nats], larger = more normal", labelpad=10)
+        self.ax_.set_xlabel(SCORE_LABEL, labelpad=10)
         self.ax_.spines[["top", "right"]].set_visible(False)
         self.ax_.tick_params(axis="x", pad=9)
-        self._add_legend()
-
-    def _add_legend(self) -> None:
-        names = self.ax_.get_legend_handles_labels()[1]
-        legend = self.ax_.legend(
-            title=self.name,
-            loc="lower left",
-            bbox_to_anchor=(0.0, 1.0),  # above the axes, where it cannot cover data
-            ncols=3 if sum(map(len, names)) < 85 else 1,
-            alignment="left",
-            frameon=False,
-            borderpad=0.0,
-            fontsize="small",
-        )
-        legend.get_title().set_fontsize("large")
+        put_legend_above(self.ax_, self.name)
 
 
 def _finite_scores(scores: ArrayLike) -> NDArray[np.float64]:
@@ -299,19 +284,17 @@ def _rare_rows(y: ArrayLike, pos_label: Any) -> NDArray[np.bool_]:
     return rare
 
 
-def _drawn_range(scores: NDArray[np.float64], threshold: float | None) -> tuple[float, float]:
-    """Range of the bulk, and of the threshold: one score of -1e6 must not squeeze all others into one bin."""
-    low_tail, median, high_tail = np.quantile(scores, [0.05, 0.5, 0.95])
-    low = scores[scores >= median - _RANGE_IN_TAILS * (median - low_tail)].min()
-    high = scores[scores <= median + _RANGE_IN_TAILS * (high_tail - median)].max()
+def _score_range(scores: NDArray[np.float64], threshold: float | None) -> tuple[float, float]:
+    """Return the range of the bulk and of the threshold, with a margin."""
+    low, high = drawn_range(scores)
     if threshold is not None:
         low, high = min(low, threshold), max(high, threshold)
     margin = 0.02 * (high - low) or 0.5
-    return float(low - margin), float(high + margin)
+    return low - margin, high + margin
 
 
 def _draw_counts(ax: Axes, scores: NDArray[np.float64], edges: list[float], name: str) -> None:
-    ax.hist(scores, bins=edges, color=_COMMON_COLOUR, alpha=0.6, label=f"{name} ({len(scores):,})")
+    ax.hist(scores, bins=edges, color=COMMON_COLOUR, alpha=0.6, label=f"{name} ({len(scores):,})")
     ax.set_ylabel("rows")
 
 
@@ -345,20 +328,10 @@ def _draw_ticks(
         scores[(scores >= edges[0]) & (scores <= edges[-1])],
         bottom,
         top,
-        color=_RARE_COLOUR,
+        color=RARE_COLOUR,
         alpha=0.6 if name is None else 1.0,
         linewidth=1.0 if name is None else 1.6,
         label="_nolegend_" if name is None else f"{name} ({len(scores):,})",
         transform=ax.get_xaxis_transform(),
         clip_on=False,
     )
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row" if count == 1 else f"{count:,} rows"
-
-
-def _new_axes() -> Axes:
-    from matplotlib import pyplot
-
-    return pyplot.subplots(figsize=(8.0, 4.5), dpi=150, layout="constrained")[1]

@@ -1,20 +1,9 @@
-from collections.abc import Iterator
-
-import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
 from flowdetect.plotting import ScoreDistributionDisplay
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
-
-@pytest.fixture(autouse=True)
-def closed_figures() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 @pytest.fixture
