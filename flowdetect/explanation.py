@@ -73,6 +73,7 @@ def column_gains(
     rows: np.ndarray,
     groups: Sequence[np.ndarray],
     candidates: Sequence[np.ndarray],
+    wanted: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return what each row would gain if one group of its columns held its best-fitting candidate.
 
@@ -84,6 +85,8 @@ def column_gains(
         The rows to explain.
     groups, candidates
         As for `column_candidates`.
+    wanted : ndarray of bool, shape (n, len(groups)), optional
+        Which gains are asked for; the others are 0.
 
     Returns
     -------
@@ -102,8 +105,10 @@ def column_gains(
     own = score(rows)
     gains = np.zeros((len(rows), len(groups)))
     for position, (group, contents) in enumerate(zip(groups, candidates, strict=True)):
-        best = column_scores(score, rows, group, contents).max(axis=1)
-        gains[:, position] = np.maximum(best - own, 0.0)
+        asked = np.arange(len(rows)) if wanted is None else np.flatnonzero(wanted[:, position])
+        if len(asked):
+            best = column_scores(score, rows[asked], group, contents).max(axis=1)
+            gains[asked, position] = np.maximum(best - own[asked], 0.0)
     return gains
 
 

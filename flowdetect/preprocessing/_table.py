@@ -61,6 +61,8 @@ class TableEncoder:
         Meaning of the columns of the matrix.
     column_of_ : ndarray of int, shape (n_columns,)
         For each column of the matrix, the position of its table column.
+    coordinate_columns_ : ndarray of int, shape (n_coordinates,)
+        The same for each of the `coordinates`.
     has_lattice_ : bool
         Whether `dequantize` does anything.
     n_features_in_ : int
@@ -355,6 +357,8 @@ class TableEncoder:
         self._dequantizer = Dequantizer.of(schema)
         self._tails = Tails.of(schema)
         self._coordinates = Coordinates.of(schema)
+        widths = [1] * self.layout_.n_values + [table.shape[1] for table in self._coordinates.tables]
+        self.coordinate_columns_ = np.repeat(self.column_of_, widths)
         return self
 
     def _fitted_schema(self) -> TableSchema:

@@ -65,6 +65,23 @@ def test_an_explanation_is_the_same_for_a_row_alone(detector, new_rows):
     pd.testing.assert_frame_equal(together, alone, rtol=1e-9)
 
 
+def test_of_many_columns_those_that_differ_most_are_judged(quick, monkeypatch):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(150, 12))).assign(kind=np.repeat(["a", "b"], [145, 5]))
+    X.columns = X.columns.astype(str)
+    detector = quick("detector", max_steps=60).fit(X)
+    odd = X.iloc[:6].copy()
+    odd.iloc[:3, 4] += 9.0
+    odd.iloc[3:, 12] = "c"
+    every = detector.explain(odd)
+    assert (every < 0.0).sum(axis=1).max() > 3
+    monkeypatch.setattr("flowdetect.estimators._reasons._MOST_COLUMNS", 3)
+    few = detector.explain(odd)
+    assert (few < 0.0).sum(axis=1).max() <= 3
+    assert few.idxmin(axis=1).tolist() == ["4", "4", "4", "kind", "kind", "kind"]
+    assert few.sum(axis=1).to_numpy() == pytest.approx(every.sum(axis=1).to_numpy())
+
+
 # --- typical -----------------------------------------------------------------------------------------------
 
 
