@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flowdetect.estimators._ensemble import EnsembleEstimator
 from flowdetect.estimators._rows import EncodedRows, take_rows
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.explanation import (
@@ -18,7 +19,7 @@ from flowdetect.explanation import (
     weighted_quantiles,
 )
 
-__all__ = ["ReasonsMixin"]
+__all__ = ["ReasonsEstimator"]
 
 _REFERENCE_ROWS = 1000
 _N_CANDIDATES = 16
@@ -29,12 +30,9 @@ _MOST_COLUMNS = 64
 _SCALE = 0.1
 
 
-class ReasonsMixin:
-    """`explain` and `typical`, of a detector with flows over encoded rows."""
+class ReasonsEstimator(EnsembleEstimator):
+    """Base of an ensemble that explains its scores."""
 
-    # What the detector has.
-    encoder_: Any
-    n_features_in_: int
     typical_score_: float
 
     def explain(self, X: Any) -> pd.DataFrame:
@@ -78,11 +76,11 @@ class ReasonsMixin:
         >>> int(detector.explain([[0.0, 6.0]]).loc[0].idxmin())
         1
         """
-        X, _ = self._check_scoring(X, None)  # type: ignore[attr-defined]
+        X, _ = self._check_scoring(X, None)
         groups = self._column_groups()
-        differences = self._score_rows(X, self._members) - self.typical_score_  # type: ignore[attr-defined]
+        differences = self._score_rows(X, self._members) - self.typical_score_
         gains = np.empty((len(X), self.n_features_in_))
-        for rows in self._chunks(len(X)):  # type: ignore[attr-defined]
+        for rows in self._chunks(len(X)):
             matrix = self.encoder_.encode(take_rows(X, rows))[0]
             wanted = self._worth_a_look(matrix)
             gains[rows] = column_gains(self._judge, matrix, groups, self._candidates, wanted)
@@ -133,7 +131,7 @@ class ReasonsMixin:
         >>> bool(typical.loc[0, (1, "low")] <= 1.0 <= typical.loc[0, (1, "high")])
         True
         """
-        X, _ = self._check_scoring(X, None)  # type: ignore[attr-defined]
+        X, _ = self._check_scoring(X, None)
         if not 0.0 < coverage < 1.0:
             raise ConfigurationError(f"coverage must lie between 0 and 1; got {coverage!r}.")
         names = self.encoder_.schema_.names
@@ -172,7 +170,7 @@ class ReasonsMixin:
         if self.n_features_in_ <= _MOST_COLUMNS:
             return None
         points, owner = self.encoder_.coordinates(matrix), self.encoder_.coordinate_columns_
-        neighbours = self._members[0].neighbours  # type: ignore[attr-defined]
+        neighbours = self._members[0].neighbours
         spread = np.bincount(owner, neighbours.points.var(axis=0), minlength=self.n_features_in_) + 1e-3
         apart = np.zeros((len(points), self.n_features_in_))
         for row, near in enumerate(neighbours.find(points)[1]):
@@ -186,10 +184,10 @@ class ReasonsMixin:
     def _judge(self, matrix: np.ndarray) -> np.ndarray:
         """Return the mean log-density of encoded rows over the flows, at one noise scale."""
         total = np.zeros(len(matrix))
-        for rows in self._chunks(len(matrix)):  # type: ignore[attr-defined]
-            for member in self._members:  # type: ignore[attr-defined]
-                total[rows] += self._by_scale(matrix[rows], member.density, (_SCALE,))[0]  # type: ignore[attr-defined]
-        return total / len(self._members)  # type: ignore[attr-defined]
+        for rows in self._chunks(len(matrix)):
+            for member in self._members:
+                total[rows] += self._by_scale(matrix[rows], member.density, (_SCALE,))[0]
+        return total / len(self._members)
 
     def _conditional_quantiles(self, X: Any, position: int, levels: Sequence[float]) -> list[pd.Series]:
         """Return the contents of a column at levels of its conditional distribution; see `typical`."""
@@ -203,7 +201,7 @@ class ReasonsMixin:
             return [decoded.take(np.zeros(len(X), dtype=int))] * len(levels)
         weights = np.empty((len(X), len(candidates)))
         widths = _widths(candidates, has_values=column.values is not None)
-        for rows in self._chunks(len(X)):  # type: ignore[attr-defined]
+        for rows in self._chunks(len(X)):
             matrix = self.encoder_.encode(take_rows(X, rows))[0]
             logs = column_scores(self._judge, matrix, group, candidates) + np.log(widths)
             weights[rows] = np.exp(logs - logs.max(axis=1, keepdims=True))
