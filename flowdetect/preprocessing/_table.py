@@ -90,7 +90,8 @@ class TableEncoder:
     Limits of ``decode(encode(X)) == X``: the index becomes 0 .. n-1; lattice columns are clipped to the range
     seen in training; categories and small-set values never seen in training become missing (or the most
     frequent value where the column cannot be missing); a copy becomes its original; whole numbers more than
-    2**52 apart, and those further than about 1e13 scales out in a heavy tail, are rounded.
+    2**50 apart (36 years in microseconds), and those further than about 1e13 scales out in a heavy tail, are
+    rounded.
 
     Examples
     --------
