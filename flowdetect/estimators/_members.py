@@ -20,7 +20,7 @@ __all__ = ["ChosenRows", "Member", "choose_rows", "n_dimensions", "share_of_numb
 # More neighbours than this would make scoring slow, and the density hardly sharper.
 _MAX_NEIGHBOURS = 10_000
 # Weight of the neighbours' density beside the flow's, both in nats, where all columns are numbers. Categories
-# are either equal or not: in their share of the columns neighbours say nothing that the flow does not.
+# are either equal or not: beside them neighbours say nothing that the flow does not.
 _NEIGHBOURS_WEIGHT = 0.75
 # How much of the level of density around a row is taken out of its score: 0 finds rows of low density, 1 rows
 # of low density for where they are.
@@ -38,7 +38,7 @@ class Member:
     anomalies : Neighbours or None
         Known anomalies.
     share : float
-        Share of the columns that are numbers or times.
+        Share of the pairs of columns that are both numbers or times.
     """
 
     def __init__(
@@ -158,13 +158,13 @@ def n_dimensions(encoder: TableEncoder) -> int:
 
 
 def share_of_numbers(encoder: TableEncoder) -> float:
-    """Return the share of numbers and times among the columns that vary; 1 where none does."""
+    """Return which share of the pairs of columns that vary are both numbers or times; 1 where none varies."""
     numbers = sum(
         column.storage.family in ("number", "time") and column.kind in ("continuous", "lattice", "levels")
         for column in encoder.schema_.columns
     )
     n_columns = n_dimensions(encoder)
-    return numbers / n_columns if n_columns else 1.0
+    return (numbers / n_columns) ** 2 if n_columns else 1.0
 
 
 def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -113,10 +113,10 @@ class FlowOutlierDetector(OutlierMixin, ReasonsEstimator, CalibratedEstimator):
 
     where ``g(x) = (1 - 3 c / 4) mean_s log p_s(x) + (3 c / 4) log q(x)`` pools the flow's log-density at the
     noise scales s and the density q by the 10 nearest of its training rows x_i (at most 10,000), N20 are the
-    20 nearest, and c is the share of numbers and times among the columns that vary: a table of categories is
-    left to the flow. The score of the detector is the largest that a member gives. A training row equal to x
-    is taken to be x itself, once. Distances are Euclidean in the encoded table; two different categories are
-    1 apart.
+    20 nearest, and c is the square of the share of numbers and times among the columns that vary: a table of
+    categories is left to the flow. The score of the detector is the largest that a member gives. A training
+    row equal to x is taken to be x itself, once. Distances are Euclidean in the encoded table; two different
+    categories are 1 apart.
 
     References
     ----------
