@@ -34,14 +34,17 @@ class EnsembleEstimator(FlowEstimator):
     max_steps: int
     batch_size: int
 
-    def _splits(self, n_rows: int, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _splits(self, known: np.ndarray, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return for each member the rows that it may learn from, and those that it scores, in order."""
-        every = np.arange(n_rows)
-        order = rng.permutation(n_rows)
-        n_folds = min(self.n_models, n_rows // LEAST_FOLD_ROWS)
+        every = np.arange(len(known))
+        # Known anomalies are dealt out by themselves: each member needs other rows to learn from.
+        others, anomalies = (rng.permutation(np.flatnonzero(rows)) for rows in (known >= 0, known < 0))
+        n_folds = min(self.n_models, len(others) // LEAST_FOLD_ROWS)
         if n_folds < 2:
             return [(every, every)]
-        return [(np.setdiff1d(every, fold), np.sort(fold)) for fold in np.array_split(order, n_folds)]
+        parts = zip(np.array_split(others, n_folds), np.array_split(anomalies, n_folds), strict=True)
+        folds = [np.sort(np.concatenate(part)) for part in parts]
+        return [(np.setdiff1d(every, fold), fold) for fold in folds]
 
     def _fit_members(
         self,

@@ -12,16 +12,17 @@ __all__ = ["best_threshold", "check_labels", "choose_scales"]
 LEAST_ANOMALIES = 5
 
 
-def check_labels(labels: Any, n_rows: int) -> np.ndarray:
-    """Return the labels as int8, all 0 for None.
+def check_labels(labels: Any, kept: np.ndarray) -> np.ndarray:
+    """Return the labels of the rows that are kept as int8, all 0 for None.
 
     Raises
     ------
     InvalidTableError
         If they are not one of -1, 0 and +1 per row, or fewer than 2 rows are left beside the anomalies.
     """
+    n_rows = len(kept)
     if labels is None:
-        return np.zeros(n_rows, dtype=np.int8)
+        return np.zeros(int(kept.sum()), dtype=np.int8)
     array = np.asarray(labels)
     if array.shape != (n_rows,):
         raise InvalidTableError(
@@ -33,10 +34,10 @@ def check_labels(labels: Any, n_rows: int) -> np.ndarray:
             "labels must be -1 (known anomaly), +1 (known normal) or 0 (unknown); "
             f"got {array[wrong][0]!r} in row {np.argmax(wrong)}."
         )
-    n_other = int(np.sum(array != -1))
+    n_other = int(np.sum(array[kept] != -1))
     if n_other < 2:
         raise InvalidTableError(f"at least 2 rows must not be labelled as anomalies; got {n_other}.")
-    return array.astype(np.int8)
+    return array[kept].astype(np.int8)
 
 
 def choose_scales(
@@ -76,7 +77,7 @@ def best_threshold(scores: np.ndarray, known: np.ndarray) -> float:
     normal = known > 0 if (known > 0).sum() >= LEAST_ANOMALIES else known >= 0
     some = normal | (known < 0)
     false_alarms, found, thresholds = roc_curve(known[some] < 0, -scores[some])
-    best = int(np.argmax(found - false_alarms))
+    best = 1 + int(np.argmax((found - false_alarms)[1:]))  # the first threshold, infinity, finds nothing
     # Rows at the threshold itself are found: the next score up is the first that is not.
     above = scores[some][scores[some] > -thresholds[best]]
     return float(0.5 * (above.min() - thresholds[best])) if len(above) else float(-thresholds[best])

@@ -148,7 +148,7 @@ def choose_rows(
     matrix = encoder.encode(take_rows(source.table, near))[0]
     layout = encoder.layout_
     marginal = marginal_log_density(matrix, layout.n_values, layout.cardinalities)
-    core = core_rows(encoder.coordinates(matrix), marginal) | (known[near] > 0)
+    core = core_rows(encoder.coordinates(matrix), marginal, n_dimensions(encoder)) | (known[near] > 0)
     return ChosenRows(learnt, near[core], _some(anomalies, _MAX_NEIGHBOURS, rng))
 
 

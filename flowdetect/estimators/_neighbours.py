@@ -32,9 +32,12 @@ _WORK_PER_THREAD = 5e6
 _SUSPICIOUS_SHARE = 0.3
 _CLUSTER_SHARE = 0.5
 _CLUSTER_GAP = 0.5
+# In few columns distances grow fast towards the edges of any cluster, in one or two too fast to tell.
+_CLUSTER_GAP_OF_ONE = 3.0
 _MANY = (4, 50)
 _FEW = (0, 5)
 _LEAST_ROWS = 100
+_LEAST_COLUMNS = 3
 
 
 class Neighbours:
@@ -131,25 +134,27 @@ class Neighbours:
         return (logs * shares).sum(axis=1) / shares.sum(axis=1)
 
 
-def core_rows(points: np.ndarray, marginal: np.ndarray) -> np.ndarray:
+def core_rows(points: np.ndarray, marginal: np.ndarray, n_columns: int) -> np.ndarray:
     """Tell which rows do not belong to a small cluster away from the others.
 
     Anomalies that resemble each other would be learnt as normal. A row is left out if it is among the 30 %
     least usual ones, has at least half of its 20 neighbours among these, and is a good deal further from the
-    rows that stay than from its neighbours. Of fewer than 100 rows all stay.
+    rows that stay than from its neighbours. Of fewer than 100 rows, or 3 columns, all stay.
 
     Parameters
     ----------
     points : ndarray of shape (n, n_coordinates)
     marginal : ndarray of shape (n,)
         Log-density of the rows by their columns alone.
+    n_columns : int
+        Dimension, as for `Neighbours`.
 
     Returns
     -------
     ndarray of bool, shape (n,)
     """
     everyone = np.ones(len(points), dtype=bool)
-    if len(points) < _LEAST_ROWS:
+    if len(points) < _LEAST_ROWS or n_columns < _LEAST_COLUMNS:
         return everyone
     whole = Neighbours(points, 1)
     distances, positions = whole.find(points, _MANY[1])
@@ -164,7 +169,7 @@ def core_rows(points: np.ndarray, marginal: np.ndarray) -> np.ndarray:
     rest = Neighbours(points[~candidates], 1)
     away = np.log(rest.find(points[candidates], _FEW[1])[0] + _RESOLUTION).mean(axis=1)
     gap = away - logs[candidates, _FEW[0] : _FEW[1]].mean(axis=1)
-    everyone[np.flatnonzero(candidates)[gap >= _CLUSTER_GAP]] = False
+    everyone[np.flatnonzero(candidates)[gap >= max(_CLUSTER_GAP, _CLUSTER_GAP_OF_ONE / n_columns)]] = False
     return everyone
 
 

@@ -217,10 +217,10 @@ class FlowOutlierDetector(OutlierMixin, ReasonsEstimator, CalibratedEstimator):
         told = {"X": X, "y": y, "metadata": weights}
         with sklearn_fit_task(self, n_trainings=self.n_models, **told) as fit_context:
             source, kept = self._encode_table(X, None, sample_weight)
-            known = check_labels(labels, len(kept))[kept]
+            known = check_labels(labels, kept)
             *seeds, split_seed = self._seeds(2 * self.n_models + 1)
             rng = np.random.default_rng(split_seed)
-            splits = self._splits(len(source), rng)
+            splits = self._splits(known, rng)
             callback = SklearnCallbacks(self, fit_context, **told)
             self._fit_members(source, known, splits, seeds, rng, callback)
             held_out_scores = self._held_out_scores(source.table, splits)
@@ -284,7 +284,7 @@ class FlowOutlierDetector(OutlierMixin, ReasonsEstimator, CalibratedEstimator):
             raise ConfigurationError(
                 f"contamination must be 'auto' or a fraction above 0 and at most 0.5; got {contamination!r}."
             )
-        if rate is not None and not (isinstance(rate, float) and 0.0 < rate < 1.0):
+        if rate is not None and not (isinstance(rate, float | np.floating) and 0.0 < rate < 1.0):
             raise ConfigurationError(f"false_alarm_rate must be None or between 0 and 1; got {rate!r}.")
         if rate is not None and not automatic:
             raise ConfigurationError(

@@ -137,6 +137,8 @@ class ReasonsEstimator(EnsembleEstimator):
         names = self.encoder_.schema_.names
         wanted = list(names) if columns is None else list(columns)
         unknown = [name for name in wanted if name not in names]
+        if not wanted:
+            raise ConfigurationError("columns must name at least one column of fit; got none.")
         if unknown:
             raise ConfigurationError(f"columns must be columns of fit; got {unknown}. They are {names}.")
         low = 0.5 * (1.0 - coverage)
@@ -177,9 +179,11 @@ class ReasonsEstimator(EnsembleEstimator):
             squares = np.square(neighbours.points[near] - points[row]).mean(axis=0)
             apart[row] = np.bincount(owner, squares, minlength=self.n_features_in_) / spread
         least = np.partition(apart, -_MOST_COLUMNS, axis=1)[:, [-_MOST_COLUMNS]]
-        # Of many columns that differ equally, the first ones.
-        wanted: np.ndarray = (apart >= least) & (np.cumsum(apart >= least, axis=1) <= _MOST_COLUMNS)
-        return wanted | (apart > least)
+        more, equal = apart > least, apart == least
+        # Of columns that differ equally, the first ones.
+        room = _MOST_COLUMNS - more.sum(axis=1, keepdims=True)
+        wanted: np.ndarray = more | (equal & (np.cumsum(equal, axis=1) <= room))
+        return wanted
 
     def _judge(self, matrix: np.ndarray) -> np.ndarray:
         """Return the mean log-density of encoded rows over the flows, at one noise scale."""

@@ -59,7 +59,7 @@ class Rescorer:
         self.detector = FlowOutlierDetector(random_state=seed).fit(fit)
         encoder = self.detector.encoder_
         *_, split_seed = self.detector._seeds(2 * self.detector.n_models + 1)
-        self.splits = self.detector._splits(len(fit), np.random.default_rng(split_seed))
+        self.splits = self.detector._splits(np.zeros(len(fit)), np.random.default_rng(split_seed))
         self.fit, self.fit_det = encoder.encode(fit)
         self.score, self.score_det = encoder.encode(score)
         self.held_out = protocol == "mixed" and len(self.splits) > 1
@@ -84,7 +84,7 @@ class Rescorer:
         fitted = self.detector._members[number]
         if variant.core:
             marginal = marginal_log_density(self.fit[near], layout.n_values, layout.cardinalities)
-            near = near[core_rows(self._points(self.fit[near]), marginal)]
+            near = near[core_rows(self._points(self.fit[near]), marginal, fitted.neighbours.n_columns)]
         neighbours = Neighbours(self._points(self.fit[near]), fitted.neighbours.n_columns)
         member = Member(fitted.density, neighbours, None, fitted.share)
         member.learn_levels(self.fit_det[near], self._flow(member, self.fit[near], variant))

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from flowdetect import FlowOutlierDetector
 from flowdetect.calibration import conformal_p_values
+from flowdetect.estimators._labels import best_threshold
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
 
 # --- p-values ----------------------------------------------------------------------------------------------
@@ -145,6 +146,18 @@ def test_known_anomalies_do_not_calibrate(quick, blob):
     assert detector.p_values([[50.0, 50.0, 50.0]])[0] == 1 / 101
     assert len(detector.training_scores_) == len(blob)
     assert np.isfinite(detector.training_scores_).all()
+
+
+def test_anomalies_that_score_as_normal_leave_a_finite_threshold():
+    scores, known = np.array([5.0, 6, 7, 8, 9, 0, 1, 2, 3, 4]), np.repeat([-1, 0], 5)
+    assert np.isfinite(best_threshold(scores, known))
+
+
+@pytest.mark.parametrize("n_odd", [8, 12])
+def test_more_anomalies_than_other_rows(quick, blob, n_odd):
+    detector = quick("detector").fit(blob[: n_odd + 3], labels=[-1] * n_odd + [0] * 3)
+    assert np.isfinite(detector.score_samples(blob)).all()
+    assert np.isfinite(detector.offset_)
 
 
 def test_one_known_anomaly_is_enough(quick, blob):

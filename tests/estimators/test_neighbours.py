@@ -117,7 +117,7 @@ def test_a_pickle_is_not_larger_than_the_points(rng):
 
 def core_of(points):
     width = points.shape[1]
-    return core_rows(points, marginal_log_density(points, width, ()))
+    return core_rows(points, marginal_log_density(points, width, ()), width)
 
 
 def test_a_small_cluster_away_from_the_others_is_left_out(rng):
@@ -134,11 +134,16 @@ def test_scattered_rows_and_large_clusters_stay(rng):
     assert core_of(halves).mean() > 0.9
 
 
+@pytest.mark.parametrize("n_columns", [1, 2, 3, 5])
+def test_the_edges_of_one_cluster_stay(rng, n_columns):
+    assert core_of(rng.normal(size=(3000, n_columns))).mean() > 0.95
+
+
 @pytest.mark.parametrize("n_rows", [1, 2, 10, 99, 100, 101])
 def test_few_rows_and_equal_rows(rng, n_rows):
     points = rng.normal(size=(n_rows, 3))
     assert core_of(points).sum() >= n_rows / 2
-    assert core_rows(np.zeros((n_rows, 3)), np.zeros(n_rows)).all()
+    assert core_rows(np.zeros((n_rows, 3)), np.zeros(n_rows), 3).all()
 
 
 def test_the_marginal_density_of_values_and_codes(rng):

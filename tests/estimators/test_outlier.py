@@ -39,7 +39,7 @@ def test_auto_is_the_fence_of_the_held_out_scores(detector):
 
 def splits_of(detector, n_rows):
     *_, split_seed = detector._seeds(2 * detector.n_models + 1)
-    return detector._splits(n_rows, np.random.default_rng(split_seed))
+    return detector._splits(np.zeros(n_rows), np.random.default_rng(split_seed))
 
 
 def test_each_training_row_is_scored_by_the_member_that_did_not_see_it(detector, table):
