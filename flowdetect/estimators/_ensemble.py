@@ -113,13 +113,19 @@ class EnsembleEstimator(FlowEstimator):
     def _held_out_scores(self, X: Any, splits: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         scores = np.empty(len(X))
         for member, (_, held_out) in zip(self._members, splits, strict=True):
-            scores[held_out] = self._score_rows(take_rows(X, held_out), [member])
+            scores[held_out] = self._score_rows(take_rows(X, held_out), [member], held_out=True)
         return scores
 
-    def _score_rows(self, X: Any, members: Sequence[Member]) -> np.ndarray:
+    def _score_rows(self, X: Any, members: Sequence[Member], *, held_out: bool = False) -> np.ndarray:
         """Return the largest score of each checked row that a member gives."""
         parts = [
-            np.max([m.score(points, log_det, self._flow_scores(matrix, m.density)) for m in members], axis=0)
+            np.max(
+                [
+                    m.score(points, log_det, self._flow_scores(matrix, m.density), held_out=held_out)
+                    for m in members
+                ],
+                axis=0,
+            )
             for matrix, points, log_det in self._encoded_chunks(X)
         ]
         return np.concatenate(parts)

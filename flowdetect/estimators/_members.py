@@ -62,7 +62,9 @@ class Member:
         self._levels = log_det + self._pooled(flow, *self.neighbours.find(self.neighbours.points))
         self._mean_level = float(self._levels.mean())
 
-    def score(self, points: np.ndarray, log_det: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    def score(
+        self, points: np.ndarray, log_det: np.ndarray, flow: np.ndarray, *, held_out: bool = False
+    ) -> np.ndarray:
         """Return the score of rows.
 
         Parameters
@@ -70,6 +72,8 @@ class Member:
         points : ndarray of shape (n, n_coordinates)
         log_det, flow : ndarray of shape (n,)
             Log-determinant and the flow's log-density of the rows.
+        held_out : bool
+            Whether these are training rows: a known anomaly is then not compared with itself.
 
         Returns
         -------
@@ -81,7 +85,8 @@ class Member:
             self.share * _LOCAL_WEIGHT * (self._mean_level - self.neighbours.average(self._levels, positions))
         )
         if self.anomalies is not None:
-            score -= self._likeness(points, self.neighbours.log_density(distances, positions))
+            usual = self.neighbours.log_density(distances, positions)
+            score -= self._likeness(points, usual, held_out)
         return score
 
     def _pooled(self, flow: np.ndarray, distances: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -89,7 +94,7 @@ class Member:
         weight = self.share * _NEIGHBOURS_WEIGHT
         return weight * near + (1.0 - weight) * flow
 
-    def _likeness(self, points: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    def _likeness(self, points: np.ndarray, usual: np.ndarray, held_out: bool) -> np.ndarray:
         """Return what rows lose for being like the known anomalies, in nats.
 
         From five anomalies on it is a share, growing to all, of how much denser these lie around the row than
@@ -98,7 +103,7 @@ class Member:
         if self.anomalies is None:
             return np.zeros(len(points))
         n_known = len(self.anomalies.points)
-        ratio = self.anomalies.log_density(*self.anomalies.find(points)) - usual
+        ratio = self.anomalies.log_density(*self.anomalies.find(points, without_itself=held_out)) - usual
         if n_known < LEAST_ANOMALIES:
             prior = np.log(n_known / len(self.neighbours.points))
             return np.maximum(ratio + prior, 0.0)

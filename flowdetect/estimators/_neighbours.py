@@ -62,25 +62,29 @@ class Neighbours:
         """Leave out what can be made again."""
         return {**self.__dict__, "_packed": None}
 
-    def find(self, queries: np.ndarray, n_nearest: int = N_AROUND) -> tuple[np.ndarray, np.ndarray]:
+    def find(
+        self, queries: np.ndarray, n_nearest: int = N_AROUND, *, without_itself: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return distances to the nearest points and their positions, both (n_queries, n_nearest or fewer).
 
-        A point that equals the query, but for rounding, is taken to be the query itself, once.
+        A point that equals the query, but for rounding, is taken to be the query itself, once, and left out.
+        With ``without_itself=False`` it counts like any other.
         """
-        n_nearest = max(1, min(n_nearest, len(self.points) - 1))
+        n_nearest = max(1, min(n_nearest, len(self.points) - without_itself))
+        alike = _ITSELF if without_itself else -1.0
         queries = np.ascontiguousarray(queries, dtype=np.float64)
         squares = np.empty((len(queries), n_nearest))
         positions = np.empty((len(queries), n_nearest), dtype=np.intp)
         compiled = _compiled()
         if compiled is None:
-            return self._find_by_tree(queries, n_nearest)
+            return self._find_by_tree(queries, n_nearest, alike)
         from flowdetect._utils.threads import run_parts
 
         packed = self._pack(int(compiled.LANES))
         n_points = len(self.points)
         run_parts(
             lambda _, first, last: compiled.nearest(
-                queries, packed, n_points, _ITSELF**2, squares, positions, first, last
+                queries, packed, n_points, alike * abs(alike), squares, positions, first, last
             ),
             len(queries),
             most=int(queries.size * n_points / _WORK_PER_THREAD),
@@ -97,11 +101,13 @@ class Neighbours:
             self._packed = np.ascontiguousarray(blocks.reshape(n_blocks, lanes, width).transpose(0, 2, 1))
         return self._packed
 
-    def _find_by_tree(self, queries: np.ndarray, n_nearest: int) -> tuple[np.ndarray, np.ndarray]:
+    def _find_by_tree(
+        self, queries: np.ndarray, n_nearest: int, alike: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         n_found = min(n_nearest + 1, len(self.points))
         distances, positions = KDTree(self.points).query(queries, k=n_found)
         itself = np.zeros(distances.shape, dtype=bool)
-        itself[:, 0] = distances[:, 0] <= _ITSELF
+        itself[:, 0] = distances[:, 0] <= alike
         itself[~itself[:, 0], -1] = n_found > n_nearest
         kept = ~itself if n_found > n_nearest else np.ones_like(itself)
         shape = (len(queries), -1)
