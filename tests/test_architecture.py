@@ -21,7 +21,7 @@ cli
 flowdetect
 jobs distributed plotting
 persistence
-timeseries inference
+timeseries inference quality
 estimators
 flows preprocessing training calibration explanation
 _utils
@@ -150,7 +150,8 @@ def test_third_party_imports_are_declared_dependencies() -> None:
     declared = {re.split(r"[^\w-]", entry)[0] for entry in project["dependencies"]}
     imported = {name.split(".")[0] for path in MODULES for name in imports(ast.parse(path.read_text()))}
     third_party = imported - set(sys.stdlib_module_names) - {ENTRANCE}
-    assert {"scikit-learn" if name == "sklearn" else name for name in third_party} <= declared
+    called = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}
+    assert {called.get(name, name) for name in third_party} <= declared
 
 
 @pytest.mark.parametrize("module", IMPORTED, ids=lambda module: module.__name__)

@@ -1,14 +1,16 @@
-"""Pictures of scores, densities, reasons and p-values, in the manner of scikit-learn's ``*Display`` classes.
+"""Pictures of scores, densities, reasons, p-values and drawn rows, as scikit-learn's ``*Display`` classes.
 
 matplotlib is imported when a picture is drawn, not when this module is.
 """
 
+from flowdetect.plotting._augmentation import AugmentationDisplay
 from flowdetect.plotting._contributions import ContributionDisplay
 from flowdetect.plotting._density_map import DensityMapDisplay
 from flowdetect.plotting._p_values import PValueCalibrationDisplay
 from flowdetect.plotting._scores import ScoreDistributionDisplay
 
 __all__ = [
+    "AugmentationDisplay",
     "ContributionDisplay",
     "DensityMapDisplay",
     "PValueCalibrationDisplay",
