@@ -214,14 +214,65 @@ class AutoregressiveCategorical(Distribution):
         start = self._code_layer.bias.expand(n_rows, -1)
         rows = start.new_zeros(n_rows, len(self.cardinalities))
         for place, column in enumerate(self._columns):
-            hidden = self.network.hidden(start, context)
-            size = self.cardinalities[column]
-            logits = self.network.select_outputs(hidden, context, self._starts[place], size)
-            shares = (1.0 - self.smoothing) * logits.softmax(-1) + self.smoothing / size
-            drawn = torch.multinomial(shares, 1, generator=generator).squeeze(1)
+            drawn = _draw_codes(self._shares(start, context, place), generator)
             rows[:, column] = drawn.to(rows.dtype)
             start = start + self._code_layer.column(drawn, place)
         return rows
+
+    def draw_near(
+        self,
+        codes: Tensor,
+        noise_scale: Tensor,
+        context: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw one row near each given row: column after column, keep the code where the model lets it.
+
+        Parameters
+        ----------
+        codes : Tensor of shape (n, n_codes)
+            Valid codes.
+        noise_scale : Tensor of shape (n, 1)
+            Share of the columns drawn anew, whatever the code was; 1 is a free draw.
+        context : Tensor of shape (n, n_context), optional
+        generator : torch.Generator, optional
+            On the module's device; torch's global stream if None.
+
+        Returns
+        -------
+        Tensor of shape (n, n_codes)
+
+        Notes
+        -----
+        A column is coupled with that of the given row by a maximal coupling of the two conditional
+        distributions, given the codes before it in either row: it stays as it is unless the codes
+        before it have made it less likely. Rows from the model become rows from the model, whatever the noise
+        scale.
+        """
+        if self.network is None:
+            return torch.zeros_like(codes)
+        context = clamp_reach(context)
+        given = new = self._code_layer.bias.expand(len(codes), -1)
+        rows = given.new_zeros(codes.shape)
+        index = self.reader(codes)[0]
+        for place, column in enumerate(self._columns):
+            before, now = (self._shares(start, context, place) for start in (given, new))
+            code = index[:, column]
+            drawn = _draw_coupled(code, before, now, noise_scale, generator)
+            rows[:, column] = drawn.to(rows.dtype)
+            given = given + self._code_layer.column(code, place)
+            new = new + self._code_layer.column(drawn, place)
+        return rows
+
+    def _shares(self, start: Tensor, context: Tensor | None, place: int) -> Tensor:
+        """Return the probability of each code of an active column, given what the first layer has read."""
+        if self.network is None:
+            raise ConfigurationError("cardinalities must exceed 1 somewhere for a network; got all constant.")
+        size = self.cardinalities[self._columns[place]]
+        hidden = self.network.hidden(start, context)
+        logits = self.network.select_outputs(hidden, context, self._starts[place], size)
+        return (1.0 - self.smoothing) * logits.softmax(-1) + self.smoothing / size
 
     @property
     def _code_layer(self) -> _CodeLayer:
@@ -265,6 +316,24 @@ class AutoregressiveCategorical(Distribution):
         if marginals is not None:
             logs = _log_marginals(marginals, self.cardinalities)
             network.final_layer.bias.data.copy_(torch.cat([logs[self._columns[place]] for place in order]))
+
+
+def _draw_codes(shares: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.multinomial(shares, 1, generator=generator).squeeze(1)
+
+
+def _draw_coupled(
+    code: Tensor, before: Tensor, now: Tensor, noise_scale: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """Draw from the shares ``now``, if possible equal to ``code``, a draw from the shares ``before``."""
+    kept, renewed = (
+        torch.rand(len(code), generator=generator, dtype=now.dtype, device=now.device) for _ in range(2)
+    )
+    had, has = (shares.gather(1, code[:, None]).squeeze(1) for shares in (before, now))
+    gained = (now - before).clamp_min(0.0)
+    gained = torch.where(gained.sum(dim=1, keepdim=True) > 1e-12, gained, now)
+    near = torch.where(kept * had < has, code, _draw_codes(gained, generator))
+    return torch.where(renewed < noise_scale.squeeze(1), _draw_codes(now, generator), near)
 
 
 def _group_by_size(sizes: list[int]) -> list[tuple[int, list[int]]]:

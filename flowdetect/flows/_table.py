@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import cast
 
 import torch
 from nflows.distributions.base import Distribution
@@ -197,6 +198,24 @@ class TableDensity(Distribution):
             codes_part = self.codes.log_prob(codes, vectors)
         return values_part, codes_part
 
+    def code_log_prob(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return log P(codes | context) alone, without the values.
+
+        Parameters
+        ----------
+        codes : Tensor of shape (n, n_codes)
+        context : Tensor of shape (n, n_context_columns), optional
+
+        Returns
+        -------
+        Tensor of shape (n,)
+            At most 0, in nats.
+        """
+        self._check(None, context)
+        if self.codes is None:
+            return codes.new_zeros(len(codes))
+        return cast(Tensor, self.codes.log_prob(codes, self._context_vectors(context)))
+
     @torch.no_grad()
     def sample_rows(
         self, n_rows: int, context: Tensor | None = None, generator: torch.Generator | None = None
@@ -227,15 +246,89 @@ class TableDensity(Distribution):
                 f"context must have one row per row to draw; got {len(context)} rows for n_rows={n_rows}. "
                 "Repeat the context's rows as often as wanted."
             )
-        vectors = self._context_vectors(context)
-        parts: list[Tensor] = []
         codes = next(self.parameters()).new_zeros(n_rows, 0)
         if self.codes is not None:
+            vectors = self._context_vectors(context)
             codes = self.codes.draw(n_rows, vectors, generator=generator).to(codes)
-        if self.flow is not None:
-            flow_context = self._flow_context(codes, vectors)
-            parts.append(sample_flow(self.flow, n_rows, context=flow_context, generator=generator))
-        return torch.cat((*parts, codes), dim=1)
+        return self.draw_values(codes, context, generator)
+
+    @torch.no_grad()
+    def draw_values(
+        self, codes: Tensor, context: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw encoded rows with given codes.
+
+        Parameters
+        ----------
+        codes : Tensor of shape (n_rows, n_codes)
+        context : Tensor of shape (n_rows, n_context_columns), optional
+        generator : torch.Generator, optional
+            On the module's device; torch's global stream if None.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_columns)
+            0 stands in values that are absent.
+        """
+        if self.flow is None:
+            return codes
+        flow_context = self._flow_context(codes, self._context_vectors(context))
+        values = sample_flow(self.flow, len(codes), context=flow_context, generator=generator)
+        return torch.cat((values, codes), dim=1)
+
+    @torch.no_grad()
+    def vary_rows(
+        self,
+        rows: Tensor,
+        noise_scale: Tensor,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw rows that lie near given ones: the same rows with part of their noise drawn anew.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n, n_columns)
+        noise_scale : Tensor of shape (n, 1)
+            Within 0..1: the share of codes drawn anew, and of the noise of the values, in standard
+            deviations. At 0 the rows are given back, 1 draws freely.
+        context : Tensor of shape (n, n_context_columns), optional
+        generator : torch.Generator, optional
+            On the module's device; torch's global stream if None.
+
+        Returns
+        -------
+        Tensor of shape (n, n_columns)
+
+        Raises
+        ------
+        ConfigurationError
+            If the width of rows or context is not the one the density was built for.
+
+        Notes
+        -----
+        Values become ``f^-1(sqrt(1 - s^2) f(x) + s e)`` with standard normal ``e`` and the flow f, codes are
+        coupled as in :meth:`AutoregressiveCategorical.draw_near`. For every s rows from the model become
+        rows from the model: it is the proposal of the preconditioned Crank-Nicolson method (Cotter et al.
+        2013), in the space of the noise.
+        """
+        self._check(rows, context)
+        values, codes = rows.split((self.layout.n_values, self.layout.n_codes), dim=1)
+        vectors = self._context_vectors(context)
+        drawn = codes
+        if self.codes is not None:
+            drawn = self.codes.draw_near(codes, noise_scale, vectors, generator=generator).to(codes)
+        if self.flow is None:
+            return drawn
+        noise = self.flow._transform.forward(values, self._flow_context(codes, vectors))[0]
+        fresh = torch.randn(noise.shape, generator=generator, dtype=noise.dtype, device=noise.device)
+        moved = torch.sqrt(1.0 - noise_scale.square()) * noise + noise_scale * fresh
+        if self.layout.gated:
+            # A value that was absent has no noise of its own; one that is absent now must have none.
+            moved = torch.where(self._observed(codes) > 0.5, moved, fresh)
+            moved = torch.where(self._observed(drawn) > 0.5, moved, 0.0)
+        found = self.flow._transform.inverse(moved, self._flow_context(drawn, vectors))[0]
+        return torch.cat((found, drawn), dim=1)
 
     def _log_prob(self, inputs: Tensor, context: Tensor | None) -> Tensor:
         values_part, codes_part = self.log_prob_parts(inputs, context)

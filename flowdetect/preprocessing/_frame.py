@@ -9,7 +9,7 @@ import pandas as pd
 from flowdetect.exceptions import InvalidTableError, TableWarning
 from flowdetect.preprocessing._schema import TableSchema
 
-__all__ = ["align", "as_frame"]
+__all__ = ["align", "as_frame", "find_columns"]
 
 
 def as_frame(X: Any) -> tuple[pd.DataFrame, str | None]:
@@ -94,6 +94,25 @@ def align(frame: pd.DataFrame, array_dtype: str | None, schema: TableSchema) -> 
         )
     in_order = np.array_equal(positions, np.arange(frame.shape[1]))
     return frame if in_order else frame.iloc[:, positions]
+
+
+def find_columns(given: pd.DataFrame, schema: TableSchema) -> list[int]:
+    """Return the position in the schema of each column, found by name.
+
+    Raises
+    ------
+    InvalidTableError
+        If names are repeated or unknown; all unknown ones are named.
+    """
+    _check_names(given)
+    positions = pd.Index(schema.names, tupleize_cols=False).get_indexer(given.columns)
+    unknown = given.columns[positions < 0].tolist()
+    if unknown:
+        raise InvalidTableError(
+            f"Columns must be among those seen in training; unknown: {_listed(unknown)}. Known are "
+            f"{_listed(schema.names[:20])}{', ...' if len(schema.names) > 20 else ''}."
+        )
+    return [int(position) for position in positions]
 
 
 def _listed(names: list[Any]) -> str:

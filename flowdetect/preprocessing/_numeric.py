@@ -13,6 +13,7 @@ __all__ = [
     "find_lattice",
     "fit_values",
     "is_discrete",
+    "is_heaped",
     "location_and_scale",
     "log_slope",
     "match_levels",
@@ -25,6 +26,12 @@ FEW_SHARE = 0.05  # distinct values per row, up to which equal spacing is no acc
 FEW_LEVELS = 8
 MAX_LEVELS = 32
 MAX_ATOMS = 8
+MAX_HEAPED = 128
+HEAPED_ROWS = 50
+MAX_HEAPS = 64
+HEAP_ROWS = 25
+HEAP_SHARE = 0.005
+HEAPED_SHARE = 0.4
 ATOM_SHARE = 0.05
 ATOM_ROWS = 10
 ATOM_PROMINENCE = 4
@@ -84,6 +91,19 @@ def is_discrete(distinct: Distinct) -> bool:
     return n_levels <= MAX_LEVELS and distinct.few and find_lattice(distinct) is None
 
 
+def is_heaped(distinct: Distinct) -> bool:
+    """Tell whether rows heap up at some values of a lattice, such as rounded hours or small counts.
+
+    So it is with at most 128 values on fifty times as many rows, if the rows of each value and the mean of
+    its two neighbours differ by 40 % of all rows in sum.
+    """
+    if len(distinct.values) > min(MAX_HEAPED, distinct.n_rows // HEAPED_ROWS):
+        return False
+    counts = distinct.counts.astype(np.float64)
+    sides = np.pad(counts, 1, mode="reflect")
+    return bool(np.abs(counts - (sides[:-2] + sides[2:]) / 2).sum() >= HEAPED_SHARE * counts.sum())
+
+
 def match_levels(values: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
     """Return the position of each value in ascending `levels`, -1 where it is none of them (or NaN).
 
@@ -105,7 +125,7 @@ def match_levels(values: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
 
 
 def find_lattice(
-    distinct: Distinct, *, mode: str = "auto", whole_always: bool = True
+    distinct: Distinct, *, mode: str = "auto", whole_always: bool = True, few_share: float = FEW_SHARE
 ) -> tuple[float, float, int | None] | None:
     """Find the lattice ``anchor + k * step`` that holds all values.
 
@@ -116,19 +136,21 @@ def find_lattice(
         "decimal" knows whole numbers and up to six decimals; "auto" any equal spacing as well.
     whole_always : bool
         Whether whole numbers are a lattice however many distinct ones there are; everything else is one only
-        where distinct values are at most 5 % of the rows.
+        where few values are distinct.
+    few_share : float
+        Up to how many distinct values per row these are few.
 
     Returns
     -------
     (anchor, step, decimals) or None
         `decimals` is None for a spacing that is no decimal one.
     """
-    values = distinct.values
+    values, few = distinct.values, len(distinct.values) <= few_share * distinct.n_rows
     if mode == "never" or len(values) < 2:
         return None
-    if _whole(values) and (whole_always or distinct.few):
+    if _whole(values) and (whole_always or few):
         return float(values[0]), _whole_step(values), 0
-    if not distinct.few:
+    if not few:
         return None
     decimal = _decimal_lattice(values)
     spacing = _spacing(values) if mode == "auto" else None
@@ -200,15 +222,19 @@ def _grow_cells(offsets: np.ndarray, step: float) -> np.ndarray:
 # --- atoms -----------------------------------------------------------------------------------------------
 
 
-def find_atoms(distinct: Distinct, step: float | None) -> tuple[float, ...]:
+def find_atoms(distinct: Distinct, step: float | None, *, heaps: bool = False) -> tuple[float, ...]:
     """Return values, ascending, that many rows share exactly while the others vary continuously.
 
-    An atom holds at least 10 rows and 5 % of them, and four times as many as its neighbours do: the mode of
-    rounded numbers is no atom. At most the 8 most frequent are taken. On a lattice there are atoms only where
-    the other values spread over at least 20 steps: a coarser one needs none.
+    An atom holds at least 10 rows and 5 % of them (with heaps, 25 rows and 0.5 % are enough), and four
+    times as many as its neighbours do: the mode of rounded numbers is no atom. At most the 8 (64) most
+    frequent are taken. On a lattice there are atoms only where the other values spread over at least 20
+    steps: a coarser one needs none.
     """
     least = max(ATOM_ROWS, ATOM_SHARE * distinct.n_rows)
-    often = np.argsort(-distinct.counts, kind="stable")[:MAX_ATOMS]
+    if heaps:
+        least = min(least, max(HEAP_ROWS, HEAP_SHARE * distinct.n_rows))
+    most = MAX_HEAPS if heaps else MAX_ATOMS
+    often = np.argsort(-distinct.counts, kind="stable")[:most]
     often = often[distinct.counts[often] >= least]
     often = often[[_stands_out(distinct.counts, k) for k in often]] if len(often) else often
     rest = np.delete(distinct.values, often)
@@ -252,13 +278,14 @@ def fit_values(
     distinct: Distinct,
     *,
     atoms: bool = True,
+    heaps: bool = False,
     lattice: str = "auto",
     whole_always: bool = True,
 ) -> ValueScale:
     """Choose lattice, atoms, location, scale and tail map of a numeric column from its observed values."""
     found = find_lattice(distinct, mode=lattice, whole_always=whole_always)
     anchor, step, decimals = found or (0.0, None, None)
-    taken = find_atoms(distinct, step) if atoms else ()
+    taken = find_atoms(distinct, step, heaps=heaps) if atoms else ()
     rest = values[match_levels(values, taken) < 0] if taken else values
     location, scale = location_and_scale(subsample(rest))
     low, high = float(rest.min()), float(rest.max())

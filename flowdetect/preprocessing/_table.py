@@ -11,17 +11,12 @@ import pandas as pd
 from flowdetect._utils.layout import MatrixLayout
 from flowdetect.exceptions import ConfigurationError, InvalidTableError, TableWarning
 from flowdetect.preprocessing import _numeric as numeric
-from flowdetect.preprocessing._copies import differs, mark_copies, restore_copy
-from flowdetect.preprocessing._discrete import (
-    decode_discrete,
-    discrete_kind,
-    fit_labels,
-    label_codes,
-    number_codes,
-)
-from flowdetect.preprocessing._frame import align, as_frame
+from flowdetect.preprocessing._columns import encode_column, encode_given
+from flowdetect.preprocessing._copies import mark_copies, restore_copy
+from flowdetect.preprocessing._discrete import decode_discrete, discrete_kind, fit_labels
+from flowdetect.preprocessing._frame import align, as_frame, find_columns
 from flowdetect.preprocessing._matrix import Coordinates, Dequantizer, Tails
-from flowdetect.preprocessing._missing import gate_codes, refuse_missing, ungate
+from flowdetect.preprocessing._missing import refuse_missing, ungate
 from flowdetect.preprocessing._schema import ColumnSchema, Storage, TableSchema
 from flowdetect.preprocessing._storage import describe, read_numbers, restore_numbers
 
@@ -49,6 +44,10 @@ class TableEncoder:
     lattice : {"auto", "decimal", "never"}, default="auto"
         Which equally spaced numbers are dequantised: whole numbers and decimals, any equal spacing as well
         ("auto", which also finds standardised whole numbers), or none.
+    heaps : bool, default=False
+        Whether rows that heap up at some numbers (rounded hours, small counts) are to do so when drawn: up to
+        128 such numbers then become codes, each with a probability of its own and without an order; among
+        more, up to 64 that hold half a per cent of the rows each are atoms.
     max_categories : int, default=1000
         A column with more categories keeps codes for the most frequent ones that occur more than once; all
         others share the code of unseen categories, and decode to missing.
@@ -114,11 +113,13 @@ class TableEncoder:
         atoms: bool = True,
         missing: Literal["model", "always"] = "model",
         lattice: Literal["auto", "decimal", "never"] = "auto",
+        heaps: bool = False,
         max_categories: int = 1000,
     ) -> None:
         self.atoms = atoms
         self.missing = missing
         self.lattice = lattice
+        self.heaps = heaps
         self.max_categories = max_categories
 
     def fit(self, X: Any) -> "TableEncoder":
@@ -193,13 +194,38 @@ class TableEncoder:
         matrix = np.zeros((len(frame), self.layout_.n_columns))
         never_missing: dict[Any, int] = {}
         for position, column in enumerate(schema.columns):
-            values, codes = _encode_column(frame, position, column, never_missing)
+            values, codes = encode_column(frame, position, column, never_missing)
             if values is not None:
                 matrix[:, self._value_at[position]] = values
             if codes is not None:
                 matrix[:, self._code_at[position]] = codes
         refuse_missing(never_missing)
         return matrix, self.log_det(matrix)
+
+    def encode_given(self, given: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Encode rows of which only some columns are given.
+
+        Parameters
+        ----------
+        given : DataFrame of shape (n_rows, n_given)
+            Any of the columns by name; by position where the table of `fit` was an array.
+
+        Returns
+        -------
+        matrix : ndarray of float64, shape (n_rows, layout_.n_columns)
+            0 in the columns that are not given.
+        known : ndarray of bool, shape (layout_.n_columns,)
+            Which columns of the matrix are given. A copy of another column gives its original as well.
+
+        Raises
+        ------
+        InvalidTableError
+            If a column is unknown, or as `encode` does.
+        """
+        schema = self._fitted_schema()
+        positions = find_columns(given, schema)
+        columns = {position: given.iloc[:, k] for k, position in enumerate(positions)}
+        return encode_given(columns, schema, len(given))
 
     def log_det(self, matrix: np.ndarray) -> np.ndarray:
         """Return the log-determinant that `encode` gives with these rows.
@@ -325,7 +351,8 @@ class TableEncoder:
         if not len(observed):
             return replace(column, kind="empty")
         distinct = numeric.count_distinct(observed)
-        if storage.family == "bool" or numeric.is_discrete(distinct):
+        heaped = self.heaps and numeric.is_heaped(distinct)
+        if storage.family == "bool" or heaped or numeric.is_discrete(distinct):
             levels = tuple(distinct.values.tolist())
             kind = discrete_kind(levels, missing, "levels")
             return replace(column, kind=kind, levels=levels, frequent=int(np.argmax(distinct.counts)))
@@ -333,6 +360,7 @@ class TableEncoder:
             observed,
             distinct,
             atoms=self.atoms,
+            heaps=self.heaps,
             lattice=self.lattice,
             whole_always=storage.family == "number",
         )
@@ -380,31 +408,3 @@ class TableEncoder:
             return decode_discrete(np.zeros(len(matrix), np.intp) if codes is None else codes, column)
         numbers = numeric.decode_values(matrix[:, self._value_at[position]], column.values)
         return restore_numbers(numbers if codes is None else ungate(numbers, codes, column), column.storage)
-
-
-# --- one column ------------------------------------------------------------------------------------------
-
-
-def _encode_column(
-    frame: pd.DataFrame, position: int, column: ColumnSchema, never_missing: dict[Any, int]
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the values and the codes of one column, None where it has none."""
-    series = frame.iloc[:, position]
-    if column.copy_of is not None and column.storage.family == "label":
-        return None, differs(frame.iloc[:, column.copy_of], series, column)
-    if column.storage.family == "label":
-        return None, label_codes(series, column)
-    numbers = read_numbers(series, column.storage)
-    if column.refuses_missing and np.isnan(numbers).any():
-        never_missing[column.name] = int(np.isnan(numbers).sum())
-        return None, None
-    if column.copy_of is not None:
-        return None, differs(frame.iloc[:, column.copy_of], series, column)
-    if column.values is None:
-        return None, number_codes(numbers, column)
-    values = numeric.encode_values(numbers, column.values)
-    if not column.cardinality:
-        return values, None
-    codes = gate_codes(numbers, column)
-    values[codes > 0] = 0.0
-    return values, codes

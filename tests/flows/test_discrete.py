@@ -126,3 +126,73 @@ def test_nflows_way_of_sampling() -> None:
 def test_refuses_what_does_not_fit(kwargs: dict, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         AutoregressiveCategorical(**{"cardinalities": [2, 3], **kwargs})
+
+
+# --- draws near given rows ---------------------------------------------------------------------------------
+
+
+def largest_deviation(found: torch.Tensor, expected: torch.Tensor, rows: torch.Tensor) -> float:
+    """Return how far the share of any row is off, in its own binomial standard deviations."""
+    shares = torch.stack([(found == row).all(1).double().mean() for row in rows])
+    return ((shares - expected).abs() / (expected * (1.0 - expected) / len(found)).sqrt()).max().item()
+
+
+@pytest.mark.parametrize("noise_scale", [0.0, 0.3, 1.0])
+@torch.no_grad()
+def test_rows_near_rows_of_the_model_are_rows_of_the_model(noise_scale: float, shake: Callable) -> None:
+    model = shake(AutoregressiveCategorical(SIZES, n_context=1, smoothing=0.2), 0.2)
+    rows, n = states(SIZES), 20_000
+    context = torch.ones(n, 1).double()
+    expected = model.log_prob(rows, context[: len(rows)]).exp()
+    assert 20 / n < expected.min() and expected.max() < 0.4
+    start = model.draw(n, context, generator=torch.Generator().manual_seed(1))
+    near, same = (
+        model.draw_near(
+            start,
+            torch.full((n, 1), noise_scale).double(),
+            context,
+            generator=torch.Generator().manual_seed(2),
+        )
+        for _ in range(2)
+    )
+    assert torch.equal(near, same)
+    assert near.dtype == torch.float64
+    assert largest_deviation(near, expected, rows) < 4.5
+    kept = (near == start).double().mean(0)
+    free = (near == start.roll(1, 0)).double().mean(0)
+    if noise_scale == 0.0:
+        assert torch.equal(near, start)
+    elif noise_scale == 1.0:
+        torch.testing.assert_close(kept, free, atol=4.5 * 0.5 * (2 / n) ** 0.5, rtol=0.0)
+    else:
+        # The first column stays unless it is drawn anew; the others may also follow those before them.
+        chance = free[0].item()
+        assert kept[0].item() == pytest.approx(0.7 + 0.3 * chance, abs=4.5 * 0.5 / n**0.5)
+        assert (kept[[2, 3]] > free[[2, 3]] + 0.2).all()
+
+
+@torch.no_grad()
+def test_each_row_has_its_own_noise_scale(shake: Callable) -> None:
+    model = shake(AutoregressiveCategorical([4, 5]), 0.6)
+    start = model.double().draw(2000)
+    scale = torch.arange(2000).remainder(2).double()[:, None]
+    near = model.draw_near(start, scale)
+    assert torch.equal(near[::2], start[::2])
+    assert (near[1::2] != start[1::2]).any(1).double().mean() > 0.5
+
+
+@torch.no_grad()
+def test_rows_that_the_model_finds_impossible_are_left_for_possible_ones() -> None:
+    model = AutoregressiveCategorical([3, 2], marginals=[[1, 1, 0], [1, 3]], smoothing=0.0).double()
+    start = torch.tensor([[2.0, 0.0]]).double().expand(8000, -1)
+    near = model.draw_near(start, torch.ones(8000, 1).double())
+    assert (near[:, 0] == 2).double().mean() < 1e-3
+    assert (near[:, 0] == 1).double().mean() == pytest.approx(0.5, abs=4.5 * 0.5 / 8000**0.5)
+    assert near[:, 1].mean().item() == pytest.approx(0.75, abs=4.5 * (3 / 16 / 8000) ** 0.5)
+
+
+def test_constant_columns_stay_near_themselves() -> None:
+    zeros = torch.zeros(5, 2).double()
+    assert torch.equal(AutoregressiveCategorical([1, 1]).draw_near(zeros, torch.ones(5, 1)), zeros)
+    mixed = AutoregressiveCategorical([1, 3]).double()
+    assert (mixed.draw_near(zeros, torch.ones(5, 1).double())[:, 0] == 0).all()

@@ -131,3 +131,118 @@ def test_refuses_what_does_not_fit() -> None:
         density.log_prob(torch.zeros(2, 3))
     with pytest.raises(ConfigurationError, match="got 2 rows for n_rows=3"):
         density.sample_rows(3, torch.zeros(2, 2))
+
+
+# --- rows near given ones, and values of given codes -------------------------------------------------------
+
+
+def scales(n: int, value: float) -> torch.Tensor:
+    return torch.full((n, 1), value, dtype=torch.float64)
+
+
+# The middle value is absent where the first code is 1, or the second is not 0.
+WIDE = MatrixLayout(3, cardinalities=(2, 3), gates=(1, 1))
+
+
+def noise_of(density: TableDensity, rows: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+    values, codes = rows.split((density.layout.n_values, density.layout.n_codes), dim=1)
+    flow_context = density._flow_context(codes, density._context_vectors(context))
+    return density.flow._transform.forward(values, flow_context)[0]
+
+
+@pytest.mark.parametrize("layout", [MatrixLayout(3), MatrixLayout(0, (3, 4), (-1, -1)), MIXED, WIDE])
+@torch.no_grad()
+def test_without_noise_rows_are_given_back(layout: MatrixLayout, shake: Callable) -> None:
+    density = shake(TableDensity(layout, context_layout=CONTEXT, settings=SMALL, seed=0))
+    context = torch.zeros(300, 2).double()
+    rows = density.sample_rows(300, context)
+    same = density.vary_rows(rows, scales(300, 0.0), context)
+    assert same.dtype == torch.float64
+    torch.testing.assert_close(same, rows, atol=1e-6, rtol=1e-6)
+    moved = density.vary_rows(rows, scales(300, 0.5), context)
+    assert not torch.equal(moved, rows)
+
+
+@torch.no_grad()
+def test_noise_mixes_with_that_of_the_row(shake: Callable) -> None:
+    density = shake(TableDensity(MatrixLayout(2), settings=SMALL, seed=0))
+    n, s = 20_000, 0.6
+    rows = density.sample_rows(n)
+    varied = density.vary_rows(rows, scales(n, s))
+    before, after = noise_of(density, rows), noise_of(density, varied)
+    for j in range(2):
+        correlation = torch.corrcoef(torch.stack((before[:, j], after[:, j])))[0, 1].item()
+        assert correlation == pytest.approx((1 - s**2) ** 0.5, abs=4.5 * s**2 / n**0.5)
+        assert after[:, j].mean().item() == pytest.approx(0.0, abs=4.5 / n**0.5)
+        assert after[:, j].var().item() == pytest.approx(1.0, abs=4.5 * (2 / n) ** 0.5)
+
+
+@pytest.mark.parametrize("layout", [MIXED, WIDE])
+@pytest.mark.parametrize("s", [0.3, 1.0])
+@torch.no_grad()
+def test_varied_rows_of_the_model_are_rows_of_the_model(
+    layout: MatrixLayout, s: float, shake: Callable
+) -> None:
+    density = shake(TableDensity(layout, context_layout=CONTEXT, settings=SMALL, seed=0), 0.2)
+    n = 10_000
+    context = torch.tensor([[0.4, 0.0]]).double().expand(n, -1)
+    rows, fresh = (density.sample_rows(n, context, torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    varied, same = (
+        density.vary_rows(rows, scales(n, s), context, torch.Generator().manual_seed(3)) for _ in range(2)
+    )
+    assert torch.equal(varied, same)
+    observed = density._observed(varied[:, layout.n_values :]) > 0.5
+    assert 0.1 < observed.double().mean() < 0.9
+    assert (varied[:, : layout.n_values][~observed] == 0).all()
+    noise = noise_of(density, varied, context)
+    for j in range(layout.n_values):
+        found = noise[observed[:, j], j]
+        assert found.mean().item() == pytest.approx(0.0, abs=4.5 / len(found) ** 0.5)
+        assert found.var().item() == pytest.approx(1.0, abs=4.5 * (2 / len(found)) ** 0.5)
+    for codes in product(*map(range, layout.cardinalities)):
+        here = torch.tensor([codes]).double()
+        expected = density.code_log_prob(here, context[:1]).exp().item()
+        share = (varied[:, layout.n_values :] == here).all(1).double().mean().item()
+        assert share == pytest.approx(expected, abs=4.5 * (expected * (1 - expected) / n) ** 0.5)
+    levels = [density.log_prob(drawn, context) for drawn in (varied, fresh)]
+    spread = (levels[0].var() + levels[1].var()).sqrt().item() / n**0.5
+    assert (levels[0].mean() - levels[1].mean()).abs().item() < 4.5 * spread
+
+
+@torch.no_grad()
+def test_a_value_that_appears_is_drawn_and_one_that_was_absent_is_not_read(shake: Callable) -> None:
+    density = shake(TableDensity(MIXED, settings=SMALL, seed=0), 0.3)
+    rows = torch.tensor([[0.0, 1.0, 1.0], [1e9, 1.0, 1.0]]).double().repeat_interleave(500, 0)
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    low, high = (
+        density.vary_rows(part, scales(500, 1.0), None, generator)
+        for part, generator in zip((rows[:500], rows[500:]), generators, strict=True)
+    )
+    torch.testing.assert_close(low, high)
+    appeared = low[low[:, 2] == 0, 0]
+    assert len(appeared) > 50
+    assert len(appeared.unique()) == len(appeared)
+    assert torch.isfinite(low).all()
+
+
+@torch.no_grad()
+def test_values_are_drawn_for_given_codes(shake: Callable) -> None:
+    density = shake(TableDensity(MIXED, settings=SMALL, seed=0), 0.3)
+    codes = torch.tensor([[2.0, 0.0], [0.0, 1.0]]).double().repeat_interleave(4000, 0)
+    rows, same = (density.draw_values(codes, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(rows, same)
+    assert torch.equal(rows[:, 1:], codes)
+    assert (rows[4000:, 0] == 0).all()
+    noise = noise_of(density, rows)[:4000, 0]
+    assert noise.mean().item() == pytest.approx(0.0, abs=4.5 / 4000**0.5)
+    assert noise.var().item() == pytest.approx(1.0, abs=4.5 * (2 / 4000) ** 0.5)
+    only = TableDensity(MatrixLayout(0, (3,), (-1,)), seed=0)
+    assert torch.equal(only.draw_values(codes[:, :1]), codes[:, :1])
+
+
+def test_refuses_rows_and_context_of_another_width() -> None:
+    density = TableDensity(MIXED, context_layout=CONTEXT, settings=SMALL, seed=0)
+    with pytest.raises(ConfigurationError, match=r"inputs must have shape \(n, 3\); got \(2, 4\)"):
+        density.vary_rows(torch.zeros(2, 4), torch.ones(2, 1), torch.zeros(2, 2))
+    with pytest.raises(ConfigurationError, match="context must have 2 columns, .* got 0"):
+        density.vary_rows(torch.zeros(2, 3), torch.ones(2, 1))

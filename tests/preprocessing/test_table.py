@@ -226,3 +226,38 @@ def test_encoding_warns_of_nothing_and_changes_nothing():
         encoder = TableEncoder().fit(table)
         encoder.decode(encoder.encode(table)[0])
     pd.testing.assert_frame_equal(table, before)
+
+
+# --- heaps -----------------------------------------------------------------------------------------------
+
+
+def rounded_hours(n_rows: int) -> np.ndarray:
+    """Whole hours, most of them rounded to tens and halves of tens."""
+    rng = np.random.default_rng(0)
+    hours = rng.integers(1, 80, n_rows)
+    return np.where(rng.random(n_rows) < 0.7, hours // 5 * 5, hours)
+
+
+@pytest.mark.parametrize(("heaps", "kind"), [(False, "lattice"), (True, "levels")])
+def test_heaped_numbers_become_codes_on_request(heaps, kind):
+    table = pd.DataFrame({"hours": rounded_hours(5000)})
+    encoder = TableEncoder(heaps=heaps).fit(table)
+    assert encoder.schema_.columns[0].kind == kind
+    assert encoder.decode(encoder.encode(table)[0]).equals(table)
+
+
+def test_smooth_counts_and_few_rows_are_no_heaps():
+    rng = np.random.default_rng(0)
+    for hours in (rng.poisson(40, 5000), rounded_hours(1000)):
+        assert (
+            TableEncoder(heaps=True).fit(pd.DataFrame({"hours": hours})).schema_.columns[0].kind == "lattice"
+        )
+
+
+def test_heaps_among_fractions_become_atoms_on_request():
+    rng = np.random.default_rng(0)
+    shares = np.where(rng.random(4000) < 0.1, 1.0 / rng.integers(2, 6, 4000), rng.random(4000))
+    table = pd.DataFrame({"share": shares})
+    few, many = (TableEncoder(heaps=heaps).fit(table).schema_.columns[0].values for heaps in (False, True))
+    assert few is not None and few.atoms == ()
+    assert many is not None and many.atoms == (1 / 5, 1 / 4, 1 / 3, 1 / 2)
