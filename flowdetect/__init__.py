@@ -6,16 +6,16 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flowdetect.estimators import FlowDensity, FlowOutlierDetector
+    from flowdetect.estimators import FlowAugmenter, FlowDensity, FlowOutlierDetector
 
-__all__ = ["FlowDensity", "FlowOutlierDetector", "__version__"]
+__all__ = ["FlowAugmenter", "FlowDensity", "FlowOutlierDetector", "__version__"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"FlowDensity": "estimators", "FlowOutlierDetector": "estimators"}
+_HOMES = dict.fromkeys(("FlowAugmenter", "FlowDensity", "FlowOutlierDetector"), "estimators")
 _SUBMODULES = (
     *("calibration", "estimators", "exceptions", "explanation"),
-    *("flows", "plotting", "preprocessing", "training"),
+    *("flows", "plotting", "preprocessing", "quality", "training"),
 )
 
 

@@ -5,6 +5,7 @@
     FlowDetectError
     ├── InvalidTableError      (also ValueError)    the rows or columns given cannot be used
     ├── ConfigurationError     (also ValueError)    parameters that do not go together
+    ├── ConstraintError        (also ValueError)    rows that fulfil the constraints were not drawn
     └── TrainingError          (also RuntimeError)  the loss did not stay finite
     FlowDetectWarning          (also UserWarning)
     ├── TableWarning           columns ignored or values that lose precision
@@ -13,6 +14,7 @@
 
 __all__ = [
     "ConfigurationError",
+    "ConstraintError",
     "FlowDetectError",
     "FlowDetectWarning",
     "InvalidTableError",
@@ -32,6 +34,10 @@ class InvalidTableError(FlowDetectError, ValueError):
 
 class ConfigurationError(FlowDetectError, ValueError):
     """Parameters that do not go together, or lie outside their range."""
+
+
+class ConstraintError(FlowDetectError, ValueError):
+    """Rows that fulfil the constraints, or the conditions, were not drawn however often it was tried."""
 
 
 class TrainingError(FlowDetectError, RuntimeError):

@@ -1,6 +1,7 @@
 """What users call: scikit-learn estimators around one density of a table."""
 
+from flowdetect.estimators._augmenter import FlowAugmenter
 from flowdetect.estimators._density import FlowDensity
 from flowdetect.estimators._outlier import FlowOutlierDetector
 
-__all__ = ["FlowDensity", "FlowOutlierDetector"]
+__all__ = ["FlowAugmenter", "FlowDensity", "FlowOutlierDetector"]

@@ -10,19 +10,19 @@ from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
 from flowdetect._utils.random import RandomState, resolve_seed
-from flowdetect.estimators._base import FlowEstimator, check_whole
+from flowdetect.estimators._base import check_whole
 from flowdetect.estimators._callbacks import with_callbacks
+from flowdetect.estimators._likelihood import LikelihoodEstimator
 from flowdetect.estimators._rows import check_weights
 from flowdetect.preprocessing import TableEncoder
 
 if TYPE_CHECKING:
-    from flowdetect.flows import FlowSettings
-    from flowdetect.training import Objective, TrainingResult
+    from flowdetect.training import TrainingResult
 
 __all__ = ["FlowDensity"]
 
 
-class FlowDensity(DensityMixin, FlowEstimator):
+class FlowDensity(DensityMixin, LikelihoodEstimator):
     """Estimate the density of a table with a neural spline flow, by maximum likelihood.
 
     Columns may be numbers, categories, booleans, texts or dates, with missing values. The density may be
@@ -277,25 +277,6 @@ class FlowDensity(DensityMixin, FlowEstimator):
             part = None if encoded is None else encoded[rows]
             parts.append(self.density_.sample_rows(rows.stop - rows.start, part, generator).numpy())
         return self.encoder_.decode(np.concatenate(parts))
-
-    def _flow_settings(self) -> FlowSettings:
-        from flowdetect.flows import FlowSettings
-
-        # A learnt linear map mixes all columns, which it must not do where some are absent from a row.
-        mixing = "permutation" if self.encoder_.layout_.gated else "lu"
-        settings = self._parameters("kind", "n_layers", "hidden_features", "n_bins", "dropout")
-        if isinstance(self.n_layers, str) and self.n_layers == "auto":
-            settings["n_layers"] = 2 if self.encoder_.layout_.n_values == 1 else 5
-        return FlowSettings(**settings, mixing=mixing)
-
-    def _weight_decay(self, n_rows: int) -> float:
-        # The fewer the rows, the more there is to be gained from small weights.
-        return min(0.5, 500.0 / n_rows)
-
-    def _objective(self) -> Objective:
-        from flowdetect.training import MaximumLikelihood
-
-        return MaximumLikelihood()
 
     def _make_encoder(self) -> TableEncoder:
         # Only whole numbers and decimals are taken for a lattice: standardised columns keep a density.

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowdetect import FlowDensity, FlowOutlierDetector
+from flowdetect import FlowAugmenter, FlowDensity, FlowOutlierDetector
 
 QUICK = {
     "max_steps": 12,
@@ -15,7 +15,8 @@ QUICK = {
     "batch_size": 64,
     "random_state": 0,
 }
-ESTIMATORS = {"density": FlowDensity, "detector": FlowOutlierDetector}
+ESTIMATORS = {"augmenter": FlowAugmenter, "density": FlowDensity, "detector": FlowOutlierDetector}
+SCORING = [name for name, estimator in ESTIMATORS.items() if hasattr(estimator, "score_samples")]
 
 
 def build_table(n_rows: int, seed: int = 0) -> pd.DataFrame:
@@ -49,6 +50,15 @@ def table() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
+def labels(table: pd.DataFrame) -> np.ndarray:
+    """Classes of the rows of the table: 140 common, 45 medium, 15 rare, the latter larger than the others."""
+    order = np.argsort(table["size"].to_numpy(), kind="stable")
+    classes = np.empty(len(table), dtype=object)
+    classes[order] = np.repeat(["common", "medium", "rare"], [140, 45, 15])
+    return classes.astype(str)
+
+
+@pytest.fixture(scope="session")
 def new_rows() -> pd.DataFrame:
     """Rows that no model has seen."""
     return build_table(30, seed=1)
@@ -71,15 +81,15 @@ def quick() -> Callable[..., Any]:
     return make
 
 
-@pytest.fixture(params=[*ESTIMATORS])
+@pytest.fixture(params=SCORING)
 def name(request: pytest.FixtureRequest) -> str:
-    """Each estimator in turn."""
+    """Each estimator that scores rows in turn."""
     return request.param
 
 
 @pytest.fixture(scope="session")
 def fitted_by_name(quick: Callable, table: pd.DataFrame) -> dict[str, Any]:
-    return {name: quick(name).fit(table) for name in ESTIMATORS}
+    return {name: quick(name).fit(table) for name in SCORING}
 
 
 @pytest.fixture
@@ -96,3 +106,9 @@ def detector(fitted_by_name: dict[str, Any]) -> FlowOutlierDetector:
 @pytest.fixture
 def density(fitted_by_name: dict[str, Any]) -> FlowDensity:
     return fitted_by_name["density"]
+
+
+@pytest.fixture(scope="session")
+def augmenter(quick: Callable, table: pd.DataFrame, labels: np.ndarray) -> FlowAugmenter:
+    """Fitted on the mixed table and its classes; not to be changed."""
+    return quick("augmenter").fit(table, labels)
