@@ -1,4 +1,4 @@
-"""Density-based anomaly detection and data augmentation on real tables with conditional neural spline flows."""
+"""Density-based anomaly detection and data augmentation on tables with conditional neural spline flows."""
 
 import sys
 from importlib import import_module
