@@ -16,7 +16,10 @@ WRITES = {
     "conditional_density.py": {"conditional_density.png"},
     "demo.py": {"hypothyroid_scored.csv", "hypothyroid_scores.png"},
     "detect_mixed_types.py": {"german_credit_scores.png"},
+    "drawing_digits.py": {"digits.png"},
     "grid_search_density.py": {"grid_search_density.png"},
+    "oversampling.py": {"oversampling.png"},
+    "synthetic_copy.py": {"german_credit_copy.csv", "german_credit_copy.png"},
 }
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from flowdetect import __version__
+from flowdetect.cli._augment import EXAMPLES as AUGMENT_EXAMPLES
+from flowdetect.cli._augment import augment
 from flowdetect.cli._detect import EXAMPLES, detect
 
 __all__ = ["app"]
@@ -22,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(epilog=EXAMPLES)(detect)
+app.command(epilog=AUGMENT_EXAMPLES)(augment)
 
 
 def _print_version(wanted: bool) -> None:
@@ -37,7 +40,7 @@ def flowdetect(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Find the anomalies of a table with the density of a conditional neural spline flow.
+    """Find the anomalies of a table, or draw further rows, with a conditional neural spline flow.
 
     Exit codes: 0 done, 1 the fit failed, 2 wrong usage, 3 a file or its contents cannot be used.
     """

@@ -6,16 +6,23 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "Check",
+    "ClassValue",
+    "ComparisonPicture",
     "Contamination",
     "DroppedColumns",
     "LabelColumn",
+    "LeftOutColumns",
     "MissingTexts",
     "OutputFile",
     "PictureFile",
+    "Quality",
     "Quiet",
+    "RowCount",
     "Seed",
     "Steps",
     "TableFile",
+    "TargetColumn",
     "TopRows",
 ]
 
@@ -67,7 +74,7 @@ MissingTexts = Annotated[
 ]
 Seed = Annotated[
     int,
-    typer.Option(metavar="N", min=0, help="The same seed gives the same scores."),
+    typer.Option(metavar="N", min=0, help="The same seed gives the same result."),
 ]
 Steps = Annotated[
     int | None,
@@ -76,4 +83,42 @@ Steps = Annotated[
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="Print nothing but errors."),
+]
+
+# --- augment only -----------------------------------------------------------------------------------------
+
+TargetColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--target", metavar="COLUMN", help="The column of the classes. Without --rows, balances them."
+    ),
+]
+RowCount = Annotated[
+    int | None,
+    typer.Option("--rows", metavar="N", min=1, help="Draw N rows, and write only them."),
+]
+ClassValue = Annotated[
+    str | None,
+    typer.Option("--class", metavar="VALUE", help="The class of these rows; else as frequent as in TABLE."),
+]
+LeftOutColumns = Annotated[
+    list[str] | None,
+    typer.Option("--drop", metavar="COLUMN", help="Left out of the fit and of what is written. Repeatable."),
+]
+ComparisonPicture = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Draw the rows beside the real ones: png, pdf or svg."),
+]
+Quality = Annotated[
+    bool,
+    typer.Option(
+        "--quality/--no-quality", help="Print how alike drawn and real rows of the same classes are."
+    ),
+]
+Check = Annotated[
+    bool,
+    typer.Option(
+        "--check",
+        help="Learn from four fifths of the rows only; the rest tells what rows as good as real would reach.",
+    ),
 ]

@@ -18,6 +18,10 @@ __all__ = [
     "Table",
     "check_output",
     "check_suffix",
+    "identifier_hints",
+    "joined",
+    "keep_columns",
+    "like_source",
     "missing_text_hints",
     "read_table",
     "write_table",
@@ -142,6 +146,77 @@ def missing_text_hints(values: pd.DataFrame) -> list[str]:
         f"if that means missing, say --na-value '{text}'."
         for text, names in columns.items()
     ]
+
+
+def identifier_hints(values: pd.DataFrame) -> list[str]:
+    """Return a sentence for the columns with another text in each row, if there are some.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> identifier_hints(pd.DataFrame({"name": ["Ann", "Bob", "Cy"], "sex": ["F", "M", "M"]}))
+    ["each row has another text in 'name': if that only names the row, say --drop 'name'."]
+    """
+    texts = values.select_dtypes(exclude=["number", "bool", "datetime"])
+    names = [f"'{name}'" for name, column in texts.items() if column.nunique() == len(column)]
+    if not names:
+        return []
+    drops = " ".join(f"--drop {name}" for name in names)
+    return [f"each row has another text in {', '.join(names)}: if that only names the row, say {drops}."]
+
+
+def keep_columns(table: Table, names: list[str]) -> Table:
+    """Return some columns of a table, its rows counted anew."""
+    values = table.values[names].reset_index(drop=True)
+    return Table(values, values if table.source is table.values else table.source[names])
+
+
+def like_source(table: Table, rows: pd.DataFrame) -> Table:
+    """Return further rows of a table, written as the file writes such entries.
+
+    Parameters
+    ----------
+    table : Table
+        As it was read.
+    rows : DataFrame of shape (n_rows, n_columns)
+        Typed as ``table.values``.
+
+    Returns
+    -------
+    Table
+        Of a csv file, an entry that the file has somewhere is the text that stands there, a missing one the
+        text that most often means so in its column; new numbers are written without a point if all of the
+        column are.
+    """
+    import pandas as pd
+
+    if table.source is table.values:
+        return Table(rows, rows)
+    texts = {name: _texts(table.values[name], table.source[name], rows[name]) for name in rows.columns}
+    return Table(rows, pd.DataFrame(texts))
+
+
+def _texts(values: pd.Series, source: pd.Series, entries: pd.Series) -> pd.Series:
+    known = values.notna()
+    texts = dict(zip(values[known][::-1], source[known][::-1], strict=True))
+    whole = source[known].str.fullmatch(r"\s*[+-]?\d+\s*").all()
+    marks = source[~known].mode()
+    missing = marks.iloc[0] if len(marks) else ""
+
+    def text(entry: Any) -> str:
+        return texts.get(entry) or str(int(entry) if whole else entry)
+
+    return entries.astype(object).map(text, na_action="ignore").astype(object).where(entries.notna(), missing)
+
+
+def joined(table: Table, further: Table) -> Table:
+    """Return the rows of two tables with the same columns."""
+    import pandas as pd
+
+    values = pd.concat([table.values, further.values], ignore_index=True)
+    if table.source is table.values:
+        return Table(values, values)
+    return Table(values, pd.concat([table.source, further.source], ignore_index=True))
 
 
 def write_table(table: Table, columns: dict[str, Any], path: Path | None) -> None:

@@ -7,8 +7,10 @@ HEAVY = {"torch", "nflows", "sklearn", "pandas", "scipy", "numba", "matplotlib",
 CONVERTER = "pydantic"
 
 
-@pytest.mark.parametrize("arguments", ["--help", "-h", "detect --help", "detect -h", "--version"])
+@pytest.mark.parametrize(
+    "arguments", ["--help", "-h", "detect --help", "detect -h", "augment --help", "--version"]
+)
 def test_help_and_version_import_nothing_heavy(imported_by: Callable[..., set[str]], arguments: str) -> None:
     imported = imported_by("-m", "flowdetect.cli", *arguments.split())
-    assert {"typer", "flowdetect.cli._detect"} <= imported
+    assert {"typer", "flowdetect.cli._detect", "flowdetect.cli._augment"} <= imported
     assert not imported & {*HEAVY, CONVERTER}
