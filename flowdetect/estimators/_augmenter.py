@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,10 +23,13 @@ from flowdetect.exceptions import ConfigurationError, InvalidTableError
 from flowdetect.preprocessing import TableEncoder
 
 if TYPE_CHECKING:
+    from flowdetect.flows import FlowSettings
     from flowdetect.training import TrainingResult
 
 __all__ = ["FlowAugmenter"]
 
+# Half of the range in which the splines act, in scales of the encoded columns.
+_TAIL_BOUND = 8.0
 # A row weighs as much in training as its class has rows, to this power: 0 would weigh all rows alike.
 _RARITY_POWER = -0.25
 
@@ -62,11 +66,11 @@ class FlowAugmenter(DrawingEstimator, BaseOverSampler):
         Number of spline layers. "auto" takes 5, or 2 for a single continuous column.
     hidden_features : int, default=64
         Width of the networks that give the splines' knots.
-    n_bins : int, default=8
+    n_bins : int, default=12
         Bins of each spline.
     dropout : float, default=0.0
         Share of hidden units left out at each training step.
-    max_steps : int, default=1500
+    max_steps : int, default=1000
         Most steps of the optimiser; training stops earlier when the likelihood of validation rows has stopped
         rising.
     batch_size : int, default=512
@@ -164,9 +168,9 @@ class FlowAugmenter(DrawingEstimator, BaseOverSampler):
         kind: str = "coupling",
         n_layers: int | str = "auto",
         hidden_features: int = 64,
-        n_bins: int = 8,
+        n_bins: int = 12,
         dropout: float = 0.0,
-        max_steps: int = 1500,
+        max_steps: int = 1000,
         batch_size: int = 512,
         learning_rate: float = 2e-3,
         validation_fraction: float = 0.1,
@@ -367,6 +371,10 @@ class FlowAugmenter(DrawingEstimator, BaseOverSampler):
         return np.concatenate([X, drawn]), labels
 
     # --- what the base asks for -------------------------------------------------------------------
+
+    def _flow_settings(self) -> FlowSettings:
+        # A rare class may live where the encoder's logarithmic tails begin: the splines must reach beyond.
+        return replace(super()._flow_settings(), tail_bound=_TAIL_BOUND)
 
     def _make_encoder(self) -> TableEncoder:
         return TableEncoder(heaps=True)

@@ -27,11 +27,11 @@ FEW_LEVELS = 8
 MAX_LEVELS = 32
 MAX_ATOMS = 8
 MAX_HEAPED = 128
-HEAPED_ROWS = 50
+HEAPED_ROWS = 20
 MAX_HEAPS = 64
 HEAP_ROWS = 25
 HEAP_SHARE = 0.005
-HEAPED_SHARE = 0.4
+HEAPED_SHARE = 0.7
 ATOM_SHARE = 0.05
 ATOM_ROWS = 10
 ATOM_PROMINENCE = 4
@@ -94,8 +94,8 @@ def is_discrete(distinct: Distinct) -> bool:
 def is_heaped(distinct: Distinct) -> bool:
     """Tell whether rows heap up at some values of a lattice, such as rounded hours or small counts.
 
-    So it is with at most 128 values on fifty times as many rows, if the rows of each value and the mean of
-    its two neighbours differ by 40 % of all rows in sum.
+    So it is with at most 128 values on twenty times as many rows, if the rows of each value and the mean of
+    its two neighbours differ by 70 % of all rows in sum.
     """
     if len(distinct.values) > min(MAX_HEAPED, distinct.n_rows // HEAPED_ROWS):
         return False
