@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowdetect.cli._detect import _check_files, _print_notes, _quoted, _warnings_as_notes
+from flowdetect.cli._common import check_files, print_notes, quoted, save_figure, warnings_as_notes
 from flowdetect.cli._errors import INPUT, USAGE, CommandError, reported
 from flowdetect.cli._options import (
     Check,
@@ -140,14 +140,14 @@ def augment(
         if check and (quiet or not quality):
             raise CommandError("--check is for the table that --quiet and --no-quality leave out.", USAGE)
         path = None if out == "-" else Path(out)
-        _check_files(table, path, plot)
+        check_files(table, path, plot)
         read = read_table(table, na_value or [])
         data = keep_columns(read, _columns_to_keep(read.values, request, drop or []))
         classes = _find_classes(data, request)
         console = Console(stderr=True, quiet=quiet, soft_wrap=True)
-        _print_notes(console, _notes(read, data, classes))
+        print_notes(console, _notes(read, data, classes))
         learnt = _learnt_rows(classes, seed, hold_out=check)
-        with _warnings_as_notes(console):
+        with warnings_as_notes(console):
             augmenter = _augmenter(seed, max_steps, verbose=0 if quiet else 1)
             drawn, of_drawn = _draw(augmenter, data.values, classes, request, learnt)
         _print_summary(console, classes, of_drawn, balanced=rows is None)
@@ -167,7 +167,7 @@ def _columns_to_keep(values: pd.DataFrame, request: _Request, drop: list[str]) -
     unknown = [name for name in named if name not in values.columns]
     if unknown:
         raise CommandError(
-            f"--target and --drop must name columns of the table; it has no {_quoted(unknown)}, "
+            f"--target and --drop must name columns of the table; it has no {quoted(unknown)}, "
             f"only {_listed(values.columns)}.",
             USAGE,
         )
@@ -182,7 +182,7 @@ def _columns_to_keep(values: pd.DataFrame, request: _Request, drop: list[str]) -
 
 
 def _listed(names: Sequence[str] | pd.Index) -> str:
-    return _quoted(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
+    return quoted(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
 
 
 def _find_classes(data: Table, request: _Request) -> _Classes:
@@ -224,7 +224,7 @@ def _notes(read: Table, data: Table, classes: _Classes) -> list[str]:
     if type(read.source.index).__name__ != "RangeIndex":
         left_out += [str(name) for name in read.source.index.names]  # drawn rows have none
     if left_out:
-        notes.append(f"{_quoted(left_out)} left out of the fit, and of what is written.")
+        notes.append(f"{quoted(left_out)} left out of the fit, and of what is written.")
     n_missing = int((classes.of_row < 0).sum())
     if n_missing:
         notes.append(f"{n_missing:,} row(s) without '{classes.target}' are not learnt from.")
@@ -360,9 +360,9 @@ def _print_quality(console: Console, pair: _Comparison, seed: int) -> None:
     from flowdetect.quality import compare_tables
 
     if min(len(rows) for rows in (pair.real, pair.drawn, pair.held_out) if rows is not None) < _MIN_COMPARED:
-        _print_notes(console, [f"fewer than {_MIN_COMPARED} rows to compare: their quality is not measured."])
+        print_notes(console, [f"fewer than {_MIN_COMPARED} rows to compare: their quality is not measured."])
         return
-    with _warnings_as_notes(console):
+    with warnings_as_notes(console):
         found = compare_tables(
             pair.real, pair.drawn, held_out=pair.held_out, target=pair.target, random_state=seed
         )
@@ -393,7 +393,4 @@ def _save_picture(path: Path, pair: _Comparison, *, name: str) -> None:
     # Not pyplot's figure: a command must not open, or need, a window system.
     figure = Figure(figsize=(12.0, 6.0), dpi=150, layout="constrained")
     AugmentationDisplay.from_predictions(pair.real, pair.drawn, target=pair.target, figure=figure, name=name)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise CommandError(f"'{path}' cannot be written: {error}", INPUT) from error
+    save_figure(figure, path)

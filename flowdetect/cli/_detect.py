@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowdetect.cli._common import check_files, print_notes, quoted, save_figure, warnings_as_notes
 from flowdetect.cli._errors import INPUT, USAGE, CommandError, reported
 from flowdetect.cli._options import (
     Contamination,
@@ -23,7 +21,7 @@ from flowdetect.cli._options import (
     TopRows,
 )
 from flowdetect.cli._report import RareRows, print_agreement, print_top, rare_rows
-from flowdetect.cli._tables import check_output, check_suffix, missing_text_hints, read_table, write_table
+from flowdetect.cli._tables import missing_text_hints, read_table, write_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLES", "detect"]
 
 _SCORE, _VERDICT = "score", "is_anomaly"
-_PICTURES = (".png", ".pdf", ".svg")
 EXAMPLES = """[bold]Examples[/bold]
 
   flowdetect detect patients.csv > scored.csv
@@ -68,13 +65,13 @@ def detect(
 
     with reported():
         target = None if out == "-" else Path(out)
-        _check_files(table, target, plot)
+        check_files(table, target, plot)
         data = read_table(table, na_value or [])
         X = _columns_to_fit(data.values, label, drop or [])
         rare = None if label is None else rare_rows(data.values[label])
         console = Console(stderr=True, quiet=quiet, soft_wrap=True)
-        _print_notes(console, missing_text_hints(X))
-        with _warnings_as_notes(console):
+        print_notes(console, missing_text_hints(X))
+        with warnings_as_notes(console):
             detector = _fit(X, contamination, seed, max_steps, verbose=0 if quiet else 1)
         scores, threshold = detector.training_scores_, _threshold(detector)
         is_anomaly = ~(scores >= threshold)  # a score that is not a number must not pass for normal
@@ -88,50 +85,22 @@ def detect(
             _draw(plot, scores, threshold, rare, name=table.name)
 
 
-def _check_files(table: Path, target: Path | None, plot: Path | None) -> None:
-    check_suffix(table, "TABLE")
-    if target is not None:
-        check_suffix(target, "--out")
-        check_output(target, table)
-    if plot is not None:
-        check_suffix(plot, "--plot", _PICTURES)
-        check_output(plot, table)
-
-
 def _columns_to_fit(values: pd.DataFrame, label: str | None, drop: list[str]) -> pd.DataFrame:
     left_out = [*drop, label] if label is not None else drop
     unknown = [name for name in left_out if name not in values.columns]
     if unknown:
         raise CommandError(
-            f"--label and --drop must name columns of the table; it has no {_quoted(unknown)}, "
-            f"only {_quoted(values.columns[:20])}{', ...' if values.shape[1] > 20 else ''}.",
+            f"--label and --drop must name columns of the table; it has no {quoted(unknown)}, "
+            f"only {quoted(values.columns[:20])}{', ...' if values.shape[1] > 20 else ''}.",
             USAGE,
         )
     taken = [name for name in (_SCORE, _VERDICT) if name in values.columns]
     if taken:
-        raise CommandError(f"the table already has a column {_quoted(taken)}; rename it first.", INPUT)
+        raise CommandError(f"the table already has a column {quoted(taken)}; rename it first.", INPUT)
     X = values.drop(columns=left_out)
     if not X.shape[1]:
         raise CommandError("--label and --drop leave no column to fit.", USAGE)
     return X
-
-
-def _quoted(names: Any) -> str:
-    return ", ".join(f"'{name}'" for name in names)
-
-
-@contextmanager
-def _warnings_as_notes(console: Console) -> Iterator[None]:
-    """Print each warning once, as a sentence without the line of code that gave it."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        yield
-    _print_notes(console, dict.fromkeys(str(warning.message) for warning in caught))
-
-
-def _print_notes(console: Console, notes: Iterable[str]) -> None:
-    for note in notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
 
 
 def _fit(
@@ -191,7 +160,4 @@ def _draw(
         ax=figure.subplots(),
         name=name,
     )
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise CommandError(f"'{path}' cannot be written: {error}", INPUT) from error
+    save_figure(figure, path)
