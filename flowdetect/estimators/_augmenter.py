@@ -50,7 +50,7 @@ class FlowAugmenter(DrawingEstimator, BaseOverSampler):
     noise_scale : float or "auto", default="auto"
         How far from training rows drawn rows lie: the share of fresh noise, from 0 (copies) to 1
         (rows drawn freely from the density). "auto" takes ``sqrt(n / (n + 30))`` for a class of n rows: the
-        fewer there are, the closer it stays to them.
+        fewer there are, the closer it stays to them; `fit_resample` takes at most 0.5.
     class_filter : bool, default=True
         Whether `fit_resample` replaces drawn rows that the density finds more probable in another
         class by better ones, out of four at most. `sample` does not.
@@ -305,7 +305,7 @@ class FlowAugmenter(DrawingEstimator, BaseOverSampler):
         if given is not None:
             given = given.loc[given.index.repeat(int(n_samples))].reset_index(drop=True)
             classes = classes.repeat(int(n_samples))
-        rows = self._draw_table(classes, given, seed, filtered=False)
+        rows = self._draw_table(classes, given, seed)
         if not return_y:
             return rows
         if self.classes_ is None:
@@ -364,7 +364,7 @@ class FlowAugmenter(DrawingEstimator, BaseOverSampler):
         classes = np.repeat(np.arange(len(counts)), counts)
         if not len(classes):
             return X.reset_index(drop=True) if isinstance(X, pd.DataFrame) else X.copy(), y.copy()
-        drawn = self._draw_table(classes, None, seed, filtered=self.class_filter)
+        drawn = self._draw_table(classes, None, seed, near_rows=True, filtered=self.class_filter)
         labels = np.concatenate([y, self.classes_[classes].astype(y.dtype)])
         if isinstance(X, pd.DataFrame):
             return pd.concat([X, drawn], ignore_index=True), labels

@@ -29,6 +29,8 @@ _MOST_ROUNDS = 100
 _MOST_IN_VAIN = 5000
 # In a class of this many rows, half of the variance of a drawn row's noise is fresh.
 _HALF_FRESH = 30.0
+# Classifiers learn most from rows that keep to the training rows: `fit_resample` draws no further from them.
+_NEAR = 0.5
 # Of up to this many times as many draws as are wanted, those are taken that look most like their class.
 _FILTER_DRAWS = 8
 # Classes then compete with their frequencies to these powers, the next one only where too few rows pass.
@@ -61,13 +63,18 @@ class DrawingEstimator(LikelihoodEstimator):
     # --- encoded rows -----------------------------------------------------------------------------
 
     def _draw_near(
-        self, classes: np.ndarray, rng: np.random.Generator, generator: torch.Generator
+        self,
+        classes: np.ndarray,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+        *,
+        near_rows: bool = False,
     ) -> np.ndarray:
-        """Draw one encoded row of each class asked for, near a training row of the class."""
+        """Draw one encoded row of each class asked for, from a training row of the class."""
         import torch
 
         picked = self._sources.pick(classes, rng)
-        scales = self._noise_scales()[classes]
+        scales = self._noise_scales(near_rows)[classes]
         drawn = []
         for rows in self._chunks(len(classes)):
             start = self._sources.matrix[picked[rows]]
@@ -101,11 +108,12 @@ class DrawingEstimator(LikelihoodEstimator):
                 drawn[at] = np.where(known, given[at], found)
         return drawn
 
-    def _noise_scales(self) -> np.ndarray:
+    def _noise_scales(self, near_rows: bool = False) -> np.ndarray:
         """Return for each class how much of a drawn row is fresh, within 0..1."""
         if not isinstance(self.noise_scale, str):
             return np.full(len(self._class_sizes), float(self.noise_scale))
-        return np.sqrt(self._class_sizes / (self._class_sizes + _HALF_FRESH))
+        scales = np.sqrt(self._class_sizes / (self._class_sizes + _HALF_FRESH))
+        return np.minimum(scales, _NEAR) if near_rows else scales
 
     def _known_codes(self, drawn: np.ndarray, start: np.ndarray) -> np.ndarray:
         """Return drawn rows with the start's code where a code occurs in no training row."""
@@ -135,7 +143,7 @@ class DrawingEstimator(LikelihoodEstimator):
         found, tiers = [], []
         wanted = np.bincount(classes, minlength=len(self._class_sizes))
         for _ in range(_FILTER_DRAWS):
-            found.append(self._draw_near(classes, rng, generator))
+            found.append(self._draw_near(classes, rng, generator, near_rows=True))
             tiers.append(self._doubts(found[-1], classes))
             fine = np.bincount(
                 np.tile(classes, len(tiers))[np.concatenate(tiers) == 0], minlength=len(wanted)
@@ -241,14 +249,28 @@ class DrawingEstimator(LikelihoodEstimator):
     # --- what is asked for ----------------------------------------------------------------------------------
 
     def _draw_table(
-        self, classes: np.ndarray, given: pd.DataFrame | None, seed: int, *, filtered: bool
+        self,
+        classes: np.ndarray,
+        given: pd.DataFrame | None,
+        seed: int,
+        *,
+        near_rows: bool = False,
+        filtered: bool = False,
     ) -> Any:
+        """Return one row of each class asked for, of the kind that was fitted on."""
         import torch
 
         rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        if given is None and filtered and len(self._class_sizes) > 1:
+            return self._accepted(
+                lambda rows: self._draw_typical(classes[rows], rng, generator), len(classes), None
+            )
         if given is None:
-            near = self._draw_typical if filtered and len(self._class_sizes) > 1 else self._draw_near
-            return self._accepted(lambda rows: near(classes[rows], rng, generator), len(classes), None)
+            return self._accepted(
+                lambda rows: self._draw_near(classes[rows], rng, generator, near_rows=near_rows),
+                len(classes),
+                None,
+            )
         matrix, known = self.encoder_.encode_given(given)
         return self._accepted(
             lambda rows: self._draw_given(classes[rows], matrix[rows], known, rng, generator),

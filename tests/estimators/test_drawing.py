@@ -275,6 +275,7 @@ def test_the_noise_of_a_class_grows_with_its_rows(quick, blob):
     scales = augmenter._noise_scales()
     assert (np.diff(scales) < 0).all()
     assert ((scales > 0) & (scales < 1)).all()
+    assert augmenter._noise_scales(near_rows=True).tolist() == np.minimum(scales, 0.5).tolist()
     assert quick("augmenter", noise_scale=0.25).fit(blob)._noise_scales().tolist() == [0.25]
 
 
