@@ -48,7 +48,7 @@ def choose_windows(
     else:
         period = find_period(longest[:, :-1], longest=_USUAL_WINDOW)
         chosen = _USUAL_WINDOW if period is None else round(_USUAL_WINDOW / period) * period
-        chosen = min(chosen, limit)
+        chosen = max(min(chosen, limit // 2), LEAST_WINDOW)
     return tuple(sorted({chosen, min(2 * chosen, limit)}))
 
 

@@ -46,8 +46,8 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
     ----------
     window : int or "auto", default="auto"
         Rows of the shorter windows; the others are twice as long. "auto" takes about 200, a multiple of the
-        period if the autocorrelation shows one, and at most a quarter (longer windows: half) of the longest
-        stretch without a long gap.
+        period if the autocorrelation shows one, and at most an eighth of the longest stretch without a long
+        gap.
     time : column name, optional
         Column of the time stamps, if they are not the index.
     entity : column name, optional
@@ -171,10 +171,10 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
         stretches = [part.filled() for part in prepared]
         self.windows_ = choose_windows(stretches, self.window, max_gap=self.max_gap)
         rng = np.random.default_rng(resolve_seed(self.random_state))
-        self._model = self._learn(stretches, rng)
+        self._model, measured = self._learn(stretches, rng)
         self.density_ = self._model.density
         self._stream: SeriesStream | None = None
-        self.training_scores_ = self._score(rows, prepared, stretches)
+        self.training_scores_ = self._score(rows, prepared, measured)
         self.offset_ = self._choose_offset(stretches, rng)
         return self
 
@@ -201,7 +201,8 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
         """
         check_is_fitted(self, "offset_")
         rows, prepared = self._preparer.prepare(series, context)
-        return self._score(rows, prepared, [part.filled() for part in prepared])
+        measured = [self._model.measure(part.filled()) for part in prepared]
+        return self._score(rows, prepared, measured)
 
     def decision_function(self, series: Any, *, context: Any = None) -> NDArray[np.float64]:
         """Return ``score_samples(series) - offset_``, shape (n_rows,): negative for odd rows.
@@ -316,18 +317,21 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
         return max(1, self.windows_[0] // 4)
 
     def _score(
-        self, rows: SeriesRows, prepared: list[PreparedStretch], stretches: list[ModelledStretch]
+        self, rows: SeriesRows, prepared: list[PreparedStretch], measured: list[NDArray[np.float64]]
     ) -> NDArray[np.float64]:
         scores = np.empty(len(rows))
-        for part, stretch in zip(prepared, stretches, strict=True):
+        for part, of_stretch in zip(prepared, measured, strict=True):
             given = part.stretch.given
-            scores[part.stretch.rows[given]] = self._model.score(self._model.measure(stretch))[given]
+            scores[part.stretch.rows[given]] = self._model.score(of_stretch)[given]
         return scores
 
-    def _learn(self, stretches: list[ModelledStretch], rng: np.random.Generator) -> WindowModel:
+    def _learn(
+        self, stretches: list[ModelledStretch], rng: np.random.Generator
+    ) -> tuple[WindowModel, list[NDArray[np.float64]]]:
         seed = int(rng.integers(2**31))
         density = FlowDensity(max_steps=self.max_steps, patience=4, random_state=seed)
-        return WindowModel(self.windows_, density).learn(stretches)
+        model = WindowModel(self.windows_, density)
+        return model, model.learn(stretches)
 
     def _choose_offset(self, stretches: list[ModelledStretch], rng: np.random.Generator) -> float:
         if self.time_between_false_alarms is not None:
@@ -349,7 +353,7 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
                 first, last = fold * n_rows // _HELD_OUT_PARTS, (fold + 1) * n_rows // _HELD_OUT_PARTS
                 parts.append(stretch.part(first, last))
                 others += [stretch.part(0, first), stretch.part(last, n_rows)]
-            model = self._learn([other for other in others if len(other.values)], rng)
+            model, _ = self._learn([other for other in others if len(other.values)], rng)
             yield from (model.score(model.measure(part)) for part in parts if len(part.values))
 
     def _check_parameters(self) -> None:

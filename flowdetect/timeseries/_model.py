@@ -71,8 +71,8 @@ class WindowModel:
         self.windows = windows
         self.density = density
 
-    def learn(self, stretches: list[ModelledStretch]) -> WindowModel:
-        """Learn from stretches; those shorter than a window are left out."""
+    def learn(self, stretches: list[ModelledStretch]) -> list[Array]:
+        """Learn from stretches, those shorter than a window left out, and return `measure` of all."""
         self.views = []
         features, contexts = [], []
         for window in self.windows:
@@ -87,11 +87,12 @@ class WindowModel:
         self.context_columns = [name for name in context.columns if context[name].nunique(dropna=False) > 1]
         given = context[self.context_columns] if self.context_columns else None
         self.density.fit(np.concatenate(features), context=given)
-        measured = np.concatenate([self.measure(stretch) for stretch in stretches])
+        of_stretches = [self.measure(stretch) for stretch in stretches]
+        measured = np.concatenate(of_stretches)
         quartiles = np.quantile(measured, [0.25, 0.5, 0.75], axis=0)
         self._centre, spread = quartiles[1], quartiles[2] - quartiles[0]
         self._spread = np.where(spread > 1e-9, spread, np.maximum(measured.std(axis=0), 1e-3))
-        return self
+        return of_stretches
 
     def measure(self, stretch: ModelledStretch) -> Array:
         """Return the averages over windows, shape (n_rows, 3 * n_windows): flow, discord, misfit, in turn."""

@@ -15,7 +15,7 @@ from flowdetect.timeseries._channels import Channels, carry_forward
 from flowdetect.timeseries._model import ModelledStretch
 from flowdetect.timeseries._reading import SeriesReader, SeriesRows, Stretch
 
-__all__ = ["PreparedStretch", "Preparer"]
+__all__ = ["PreparedStretch", "Preparer", "as_context_frame"]
 
 _ENTITY = "entity"
 
@@ -130,12 +130,18 @@ class Preparer:
         return PreparedStretch(stretch, values, table, times)
 
 
-def _context_frame(context: Any, n_rows: int) -> pd.DataFrame:
+def as_context_frame(context: Any) -> pd.DataFrame:
+    """Return a DataFrame as it is, a Series as one column, and anything else as an array."""
+    if isinstance(context, pd.DataFrame):
+        return context
     if isinstance(context, pd.Series):
-        context = context.to_frame("context" if context.name is None else context.name)
-    if not isinstance(context, pd.DataFrame):
-        array = np.asarray(context)
-        context = pd.DataFrame(array.reshape(-1, 1) if array.ndim == 1 else array)
+        return context.to_frame("context" if context.name is None else context.name)
+    array = np.asarray(context)
+    return pd.DataFrame(array.reshape(-1, 1) if array.ndim == 1 else array)
+
+
+def _context_frame(context: Any, n_rows: int) -> pd.DataFrame:
+    context = as_context_frame(context)
     if len(context) != n_rows:
         raise InvalidTableError(
             f"context must have one row per row of the series; got {len(context)} for {n_rows}."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.timeseries._channels import carry_forward
 from flowdetect.timeseries._model import ModelledStretch, WindowModel
-from flowdetect.timeseries._preparing import PreparedStretch, Preparer
+from flowdetect.timeseries._preparing import PreparedStretch, Preparer, as_context_frame
 from flowdetect.timeseries._reading import as_series_frame
 
 __all__ = ["SeriesStream"]
@@ -154,5 +154,5 @@ class SeriesStream:
 def _joined_context(before: pd.DataFrame | None, context: Any) -> pd.DataFrame | None:
     if context is None:
         return None
-    frame = context if isinstance(context, pd.DataFrame) else pd.DataFrame(context)
+    frame = as_context_frame(context)
     return frame if before is None else pd.concat([before, frame])

@@ -238,6 +238,17 @@ def test_tables_one_after_the_other_score_as_the_whole(of_tables: SeriesOutlierD
     np.testing.assert_array_equal(last.index, pd.DatetimeIndex(table["t"]))
 
 
+@pytest.mark.parametrize("kind", [pd.Series, np.asarray, list])
+def test_context_may_be_one_column_of_any_kind(kind: Any) -> None:
+    series = pd.Series(waves(300), index=pd.date_range("2024", periods=300, freq="D"))
+    flag = (np.arange(300) % 7 == 0).astype(float)
+    fitted = SeriesOutlierDetector(**QUICK).fit(series, context=kind(flag))
+    whole = fitted.score_samples(series, context=kind(flag))
+    fitted.score_next(series[:200], context=kind(flag[:200]))
+    told = fitted.score_next(series[200:], context=kind(flag[200:]))
+    np.testing.assert_allclose(told["score"], whole[told["row"]], rtol=0, atol=1e-9)
+
+
 def test_refuses_rows_that_come_too_late(of_tables: SeriesOutlierDetector) -> None:
     table, context = tables()
     order = np.argsort(table["t"].to_numpy(), kind="stable")

@@ -62,7 +62,7 @@ def stretch_of(values: np.ndarray) -> ModelledStretch:
 def test_the_window_is_a_multiple_of_the_period() -> None:
     days = np.column_stack([np.sin(np.arange(3000) * 2 * np.pi / 24), np.zeros(3000)])
     assert choose_windows([stretch_of(days)], "auto", max_gap=10) == (192, 384)
-    assert choose_windows([stretch_of(days[:600])], "auto", max_gap=10) == (150,)
+    assert choose_windows([stretch_of(days[:600])], "auto", max_gap=10) == (75, 150)
     assert choose_windows([stretch_of(days)], 30, max_gap=10) == (30, 60)
 
 
