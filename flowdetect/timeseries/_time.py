@@ -32,16 +32,7 @@ def read_stamps(stamps: pd.Series | pd.Index, name: str) -> pd.Index:
     if isinstance(index, pd.TimedeltaIndex):
         index = pd.Index(index.total_seconds())
     if index.dtype == object or isinstance(index.dtype, pd.StringDtype):
-        try:
-            with warnings.catch_warnings():
-                # Texts of no format that pandas knows; either they can be read one by one, or are refused.
-                warnings.simplefilter("ignore", UserWarning)
-                index = pd.DatetimeIndex(pd.to_datetime(index))
-        except (ValueError, TypeError) as error:
-            raise InvalidTableError(
-                f"{name} must hold dates or numbers; {error}. Convert it first, for example with "
-                "pandas.to_datetime and its format."
-            ) from error
+        index = _read_texts(index, name)
     if not isinstance(index, pd.DatetimeIndex) and (
         not pd.api.types.is_numeric_dtype(index.dtype) or pd.api.types.is_bool_dtype(index.dtype)
     ):
@@ -52,6 +43,24 @@ def read_stamps(stamps: pd.Series | pd.Index, name: str) -> pd.Index:
             "without a time has no neighbours."
         )
     return index
+
+
+def _read_texts(texts: pd.Index, name: str) -> pd.DatetimeIndex:
+    with warnings.catch_warnings():
+        # Texts of no format that pandas knows; either they can be read one by one, or are refused.
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            return pd.DatetimeIndex(pd.to_datetime(texts))
+        except (ValueError, TypeError) as error:
+            reason = error
+        try:
+            # Local times with their offset from UTC, which daylight saving changes.
+            return pd.DatetimeIndex(pd.to_datetime(texts, utc=True))
+        except (ValueError, TypeError):
+            raise InvalidTableError(
+                f"{name} must hold dates or numbers; {reason}. Convert it first, for example with "
+                "pandas.to_datetime and its format."
+            ) from reason
 
 
 class Clock:

@@ -43,6 +43,13 @@ def test_daylight_saving_is_no_gap() -> None:
     np.testing.assert_array_equal(Clock.learn([stamps]).count(stamps), np.arange(72))
 
 
+def test_texts_with_changing_offsets_are_read_in_utc() -> None:
+    texts = pd.Series(["2022-03-27T01:00:00+01:00", "2022-03-27T03:00:00+02:00", "2022-03-27T04:00:00+02:00"])
+    stamps = read_stamps(texts, "t")
+    assert str(stamps.tz) == "UTC"
+    np.testing.assert_array_equal(Clock.learn([stamps]).count(stamps), [0, 1, 2])
+
+
 def test_refuses_irregular_stamps() -> None:
     stamps = pd.DatetimeIndex(
         ["2024-01-01 00:00", "2024-01-01 01:00", "2024-01-01 02:00", "2024-01-01 03:20"]
