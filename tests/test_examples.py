@@ -20,6 +20,7 @@ WRITES = {
     "grid_search_density.py": {"grid_search_density.png"},
     "oversampling.py": {"oversampling.png"},
     "synthetic_copy.py": {"german_credit_copy.csv", "german_credit_copy.png"},
+    "water_flow.py": {"water_flow.png"},
 }
 
 

@@ -1,4 +1,4 @@
-"""Pictures of scores, densities, reasons, p-values and drawn rows, as scikit-learn's ``*Display`` classes.
+"""Pictures of scores, densities, reasons, drawn rows and series, as scikit-learn's ``*Display`` classes.
 
 matplotlib is imported when a picture is drawn, not when this module is.
 """
@@ -8,6 +8,7 @@ from flowdetect.plotting._contributions import ContributionDisplay
 from flowdetect.plotting._density_map import DensityMapDisplay
 from flowdetect.plotting._p_values import PValueCalibrationDisplay
 from flowdetect.plotting._scores import ScoreDistributionDisplay
+from flowdetect.plotting._series import SeriesDisplay
 
 __all__ = [
     "AugmentationDisplay",
@@ -15,4 +16,5 @@ __all__ = [
     "DensityMapDisplay",
     "PValueCalibrationDisplay",
     "ScoreDistributionDisplay",
+    "SeriesDisplay",
 ]
