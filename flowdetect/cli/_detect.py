@@ -10,6 +10,8 @@ from flowdetect.cli._errors import INPUT, USAGE, CommandError, reported
 from flowdetect.cli._options import (
     Contamination,
     DroppedColumns,
+    EntityColumn,
+    FalseAlarmsEvery,
     LabelColumn,
     MissingTexts,
     OutputFile,
@@ -18,9 +20,12 @@ from flowdetect.cli._options import (
     Seed,
     Steps,
     TableFile,
+    TimeColumn,
     TopRows,
+    WindowLength,
 )
 from flowdetect.cli._report import RareRows, print_agreement, print_top, rare_rows
+from flowdetect.cli._series import draw_series, fit_series, print_events
 from flowdetect.cli._tables import missing_text_hints, read_table, write_table
 
 if TYPE_CHECKING:
@@ -39,6 +44,8 @@ EXAMPLES = """[bold]Examples[/bold]
   flowdetect detect hypothyroid.csv.gz --na-value '?' --label class --plot scores.png
 
   flowdetect detect orders.parquet --drop order_id --contamination 0.01 --out scored.parquet
+
+  flowdetect detect flow.csv --time measured_at --entity pump --window 24 --contamination 0.01
 """
 
 
@@ -47,7 +54,11 @@ def detect(
     *,
     label: LabelColumn = None,
     drop: DroppedColumns = None,
+    time: TimeColumn = None,
+    entity: EntityColumn = None,
+    window: WindowLength = None,
     contamination: Contamination = "auto",
+    false_alarms_every: FalseAlarmsEvery = None,
     out: OutputFile = "-",
     plot: PictureFile = None,
     top: TopRows = 10,
@@ -71,18 +82,52 @@ def detect(
         rare = None if label is None else rare_rows(data.values[label])
         console = Console(stderr=True, quiet=quiet, soft_wrap=True)
         print_notes(console, missing_text_hints(X))
+        is_series = time is not None or entity is not None
+        if not is_series and (false_alarms_every, window) != (None, None):
+            raise CommandError(
+                "--window and --false-alarms-every are for series; name the --time column.", USAGE
+            )
         with warnings_as_notes(console):
-            detector = _fit(X, contamination, seed, max_steps, verbose=0 if quiet else 1)
+            if is_series:
+                detector = fit_series(
+                    X,
+                    (time, entity),
+                    contamination,
+                    false_alarms_every,
+                    seed=seed,
+                    settings={"window": window, "max_steps": max_steps},
+                )
+            else:
+                detector = _fit(X, contamination, seed, max_steps, verbose=0 if quiet else 1)
         scores, threshold = detector.training_scores_, _threshold(detector)
         is_anomaly = ~(scores >= threshold)  # a score that is not a number must not pass for normal
-        _print_summary(console, X, threshold, int(is_anomaly.sum()))
-        if rare is not None:
-            print_agreement(console, scores, rare)
-        if top and not quiet:
-            _explain_top(console, detector, X, scores, top)
+        _print_found(console, detector, X, scores, threshold, rare, top=0 if quiet else top)
         write_table(data, {_SCORE: scores, _VERDICT: is_anomaly}, target)
-        if plot is not None:
+        if plot is not None and is_series:
+            draw_series(plot, detector, X, name=table.name)
+        elif plot is not None:
             _draw(plot, scores, threshold, rare, name=table.name)
+
+
+def _print_found(
+    console: Console,
+    detector: Any,
+    X: pd.DataFrame,
+    scores: NDArray[np.float64],
+    threshold: float,
+    rare: RareRows | None,
+    *,
+    top: int,
+) -> None:
+    is_series = hasattr(detector, "events")
+    if is_series:
+        print_events(console, detector, X, top)
+    else:
+        _print_summary(console, X, threshold, int((~(scores >= threshold)).sum()))
+    if rare is not None:
+        print_agreement(console, scores, rare)
+    if top and not is_series:
+        _explain_top(console, detector, X, scores, top)
 
 
 def _columns_to_fit(values: pd.DataFrame, label: str | None, drop: list[str]) -> pd.DataFrame:

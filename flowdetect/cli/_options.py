@@ -11,6 +11,8 @@ __all__ = [
     "ComparisonPicture",
     "Contamination",
     "DroppedColumns",
+    "EntityColumn",
+    "FalseAlarmsEvery",
     "LabelColumn",
     "LeftOutColumns",
     "MissingTexts",
@@ -23,7 +25,9 @@ __all__ = [
     "Steps",
     "TableFile",
     "TargetColumn",
+    "TimeColumn",
     "TopRows",
+    "WindowLength",
 ]
 
 
@@ -83,6 +87,25 @@ Steps = Annotated[
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="Print nothing but errors."),
+]
+
+# --- detect only ------------------------------------------------------------------------------------------
+
+TimeColumn = Annotated[
+    str | None,
+    typer.Option("--time", metavar="COLUMN", help="Dates or numbers: find odd stretches of a series."),
+]
+EntityColumn = Annotated[
+    str | None,
+    typer.Option("--entity", metavar="COLUMN", help="Tells several series apart."),
+]
+WindowLength = Annotated[
+    int | None,
+    typer.Option(metavar="ROWS", min=4, help="Series only: rows of the shorter windows; else chosen."),
+]
+FalseAlarmsEvery = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Series only: time between false alarms, such as 30D, or rows."),
 ]
 
 # --- augment only -----------------------------------------------------------------------------------------

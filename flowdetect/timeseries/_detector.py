@@ -287,7 +287,8 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
         columns = ["start", "end", "peak", "n_rows", "severity", "channels"]
         if rows.entities is not None:
             columns = [self.entity, *columns]
-        return pd.DataFrame(found, columns=pd.Index(columns, dtype=object))
+        table = pd.DataFrame(found, columns=pd.Index(columns, dtype=object))
+        return table.astype({"n_rows": np.int64, "severity": np.float64})
 
     # --- inside -----------------------------------------------------------------------------------
 

@@ -89,16 +89,22 @@ class WindowModel:
         self.density.fit(np.concatenate(features), context=given)
         of_stretches = [self.measure(stretch) for stretch in stretches]
         measured = np.concatenate(of_stretches)
-        quartiles = np.quantile(measured, [0.25, 0.5, 0.75], axis=0)
+        quartiles = np.nanquantile(measured, [0.25, 0.5, 0.75], axis=0)
         self._centre, spread = quartiles[1], quartiles[2] - quartiles[0]
-        self._spread = np.where(spread > 1e-9, spread, np.maximum(measured.std(axis=0), 1e-3))
+        self._spread = np.where(spread > 1e-9, spread, np.maximum(np.nanstd(measured, axis=0), 1e-3))
         return of_stretches
 
     def measure(self, stretch: ModelledStretch) -> Array:
-        """Return the averages over windows, shape (n_rows, 3 * n_windows): flow, discord, misfit, in turn."""
+        """Return the averages over windows, shape (n_rows, 3 * n_windows): flow, discord, misfit, in turn.
+
+        NaN for windows that the stretch is too short for; to the shortest ones it is continued.
+        """
         n_rows = len(stretch.values)
         columns = []
         for views in self.views:
+            if views.window > max(n_rows, min(self.windows)):
+                columns += [np.full(n_rows, np.nan)] * 3
+                continue
             part = stretch.padded(views.window)
             n_windows = len(part.values) - views.window + 1
             of_windows = np.empty((n_windows, 3))
@@ -115,7 +121,7 @@ class WindowModel:
         """Return the score of each row, shape (n_rows,): larger = more normal."""
         odd = (measured - self._centre) / self._spread
         odd[:, 0::3] *= _WEIGHT_OF_FLOW
-        score: Array = -odd.max(axis=1)
+        score: Array = -np.nanmax(odd, axis=1)
         return score
 
     def share_by_channel(self, stretch: ModelledStretch, row: int) -> Array:

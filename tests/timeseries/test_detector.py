@@ -173,8 +173,11 @@ def test_events_name_series_times_and_columns(of_tables: SeriesOutlierDetector) 
 
 
 def test_no_events_is_an_empty_table(detector: SeriesOutlierDetector) -> None:
-    events = detector.events(waves(100, seed=9)[:30])
+    unmoved = clone(detector).set_params(contamination=0.002).fit(waves(600))
+    events = unmoved.events(waves(600)[:30])
     assert list(events.columns) == ["start", "end", "peak", "n_rows", "severity", "channels"]
+    assert not len(events)
+    assert events["severity"].dtype == np.float64
 
 
 def test_context_and_calendar_reach_the_flow(of_tables: SeriesOutlierDetector) -> None:
