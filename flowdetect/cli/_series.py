@@ -45,7 +45,8 @@ def print_events(console: Console, detector: Any, X: pd.DataFrame, top: int) -> 
     windows = " and ".join(map(str, detector.windows_))
     found = "1 odd stretch" if len(events) == 1 else f"{len(events):,} odd stretches"
     console.print(
-        f"{found} in {len(X):,} rows, by windows of {windows} rows; scores below {detector.offset_:.4g} are odd",
+        f"{found} in {len(X):,} rows, by windows of {windows} rows; scores below "
+        f"{detector.offset_:.4g} are odd",
         highlight=False,
     )
     for _, event in shown.iterrows():
