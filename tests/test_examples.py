@@ -18,6 +18,7 @@ WRITES = {
     "detect_mixed_types.py": {"german_credit_scores.png"},
     "drawing_digits.py": {"digits.png"},
     "grid_search_density.py": {"grid_search_density.png"},
+    "nile.py": {"nile.png"},
     "oversampling.py": {"oversampling.png"},
     "synthetic_copy.py": {"german_credit_copy.csv", "german_credit_copy.png"},
     "water_flow.py": {"water_flow.png"},

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flowdetect.estimators import FlowDensity
-from flowdetect.timeseries._views import WindowMeasures, WindowViews
+from flowdetect.timeseries._views import N_SEGMENTS, WindowMeasures, WindowViews
 from flowdetect.timeseries._windows import average_over_windows
 
 __all__ = ["ModelledStretch", "WindowModel"]
@@ -75,9 +75,10 @@ class WindowModel:
         """Learn from stretches, those shorter than a window left out, and return `measure` of all."""
         self.views = []
         features, contexts = [], []
+        n_segments = min(N_SEGMENTS, *self.windows)
         for window in self.windows:
             long = [stretch for stretch in stretches if len(stretch.values) >= window]
-            views = WindowViews(window).learn([stretch.values for stretch in long])
+            views = WindowViews(window, n_segments).learn([stretch.values for stretch in long])
             self.views.append(views)
             for stretch in long:
                 measured, context = self._features(views, stretch, long)

@@ -96,11 +96,13 @@ class WindowViews:
     ----------
     window : int
         Number of rows.
+    n_segments : int, default=10
+        Segments of the coarse window, at most as many as it has rows.
     """
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, n_segments: int = N_SEGMENTS) -> None:
         self.window = window
-        self._edges = np.unique(np.rint(np.linspace(0, window, min(N_SEGMENTS, window) + 1)).astype(int))
+        self._edges = np.rint(np.linspace(0, window, n_segments + 1)).astype(int)
 
     def learn(self, stretches: list[Array]) -> WindowViews:
         """Learn from stretches of channels, each at least a window long."""
@@ -166,7 +168,10 @@ class WindowViews:
 
     def _features(self, coarse: Array) -> Array:
         coordinates, left_out = self._level.apply(_flat(coarse))
-        features = np.column_stack([coordinates, np.log(left_out + 1e-3)])
+        # As many columns for windows of each length, though some may vary in fewer directions.
+        n_columns = min(_N_FEATURES, coarse.shape[1] * coarse.shape[2])
+        lacking = np.zeros((len(coordinates), n_columns - coordinates.shape[1]))
+        features = np.column_stack([coordinates, lacking, np.log(left_out + 1e-3)])
         # Windows alike but for rounding must be equal: the density may hold an exact value for likely.
         return features.astype(np.float32).astype(np.float64)
 

@@ -81,6 +81,14 @@ def test_contamination_is_the_share_of_odd_rows() -> None:
     assert (predicted < 0).sum() == 30
 
 
+@pytest.mark.parametrize(("n_rows", "window"), [(16, "auto"), (28, "auto"), (40, 4), (200, 9), (200, 13)])
+def test_windows_of_few_rows(n_rows: int, window: int | str) -> None:
+    series = np.random.default_rng(0).normal(size=n_rows)
+    fitted = SeriesOutlierDetector(**QUICK | {"window": window}).fit(series)
+    series[n_rows // 2] = 30.0
+    assert abs(int(fitted.score_samples(series).argmin()) - n_rows // 2) <= fitted.windows_[-1]
+
+
 def test_an_odd_stretch_that_occurs_twice_is_still_odd() -> None:
     series = with_odd_stretch()
     series[480:492] = 0.0
