@@ -6,6 +6,8 @@ matplotlib is imported when a picture is drawn, not when this module is.
 from flowdetect.plotting._augmentation import AugmentationDisplay
 from flowdetect.plotting._contributions import ContributionDisplay
 from flowdetect.plotting._density_map import DensityMapDisplay
+from flowdetect.plotting._drawn_windows import WindowsDisplay
+from flowdetect.plotting._forecast import ForecastDisplay
 from flowdetect.plotting._p_values import PValueCalibrationDisplay
 from flowdetect.plotting._scores import ScoreDistributionDisplay
 from flowdetect.plotting._series import SeriesDisplay
@@ -14,7 +16,9 @@ __all__ = [
     "AugmentationDisplay",
     "ContributionDisplay",
     "DensityMapDisplay",
+    "ForecastDisplay",
     "PValueCalibrationDisplay",
     "ScoreDistributionDisplay",
     "SeriesDisplay",
+    "WindowsDisplay",
 ]
