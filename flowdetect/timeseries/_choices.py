@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
-from flowdetect.timeseries._model import ModelledStretch
 from flowdetect.timeseries._period import find_period
+from flowdetect.timeseries._stretch import ModelledStretch
 from flowdetect.timeseries._time import Clock
 
 __all__ = ["LEAST_WINDOW", "check_whole", "choose_windows", "rows_between"]
@@ -46,9 +46,9 @@ def choose_windows(
             )
         chosen = int(window)
     else:
-        period = find_period(longest[:, :-1], longest=_USUAL_WINDOW)
-        chosen = _USUAL_WINDOW if period is None else round(_USUAL_WINDOW / period) * period
-        chosen = max(min(chosen, limit // 2), LEAST_WINDOW)
+        most = min(_USUAL_WINDOW, max(limit // 4, LEAST_WINDOW))
+        period = find_period(longest[:, :-1], longest=most) or 1
+        chosen = min(round(_USUAL_WINDOW / period), most // period) * period
     return tuple(sorted({chosen, min(2 * chosen, limit)}))
 
 

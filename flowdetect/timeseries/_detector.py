@@ -17,10 +17,11 @@ from flowdetect.estimators import FlowDensity
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.timeseries._choices import LEAST_WINDOW, check_whole, choose_windows, rows_between
 from flowdetect.timeseries._events import event_spans, offset_for_events
-from flowdetect.timeseries._model import ModelledStretch, WindowModel
+from flowdetect.timeseries._model import SeriesModel
 from flowdetect.timeseries._preparing import PreparedStretch, Preparer
 from flowdetect.timeseries._reading import SeriesRows, check_name
 from flowdetect.timeseries._stream import SeriesStream
+from flowdetect.timeseries._stretch import ModelledStretch
 
 __all__ = ["SeriesOutlierDetector"]
 
@@ -33,8 +34,9 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
 
     Windows of two lengths slide over the series. Of each window the detector knows how likely its rough
     course is, by a conditional flow whose context is the series it belongs to, the calendar and what else is
-    given; how far it is from its nearest likes elsewhere; and what a linear map of its details misses. A row
-    is as odd as the windows that cover it.
+    given; how far it is from its nearest likes elsewhere; and what a linear map of its details misses. A
+    second flow says how likely each row is, given the rows before it. A row is as odd as the windows that
+    cover it, or as it is by itself.
 
     A series is an array of shape (n_rows,) or (n_rows, n_channels), a pandas Series, or a DataFrame with
     columns of any type. Rows are one step apart, or have time stamps: a DatetimeIndex, or the column that
@@ -46,7 +48,7 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
     ----------
     window : int or "auto", default="auto"
         Rows of the shorter windows; the others are twice as long. "auto" takes about 200, a multiple of the
-        period if the autocorrelation shows one, and at most an eighth of the longest stretch without a long
+        period if the autocorrelation shows one, and at most a sixteenth of the longest stretch without a long
         gap.
     time : column name, optional
         Column of the time stamps, if they are not the index.
@@ -64,7 +66,7 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
     max_gap : int, default=10
         A gap of more absent rows than this divides a series into stretches; no window spans it.
     max_steps : int, default=400
-        Most steps of the optimiser in training the flow.
+        Most steps of the optimiser in training each flow.
     random_state : int, RandomState, Generator or None, default=None
         An int makes everything reproducible.
 
@@ -76,8 +78,10 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
         The threshold: ``decision_function(series) = score_samples(series) - offset_``.
     training_scores_ : ndarray of shape (n_rows,)
         Score of each row of fit.
-    density_ : FlowDensity
+    window_density_ : FlowDensity
         The flow of the windows.
+    row_density_ : FlowDensity
+        The flow of a row given those before it.
 
     See Also
     --------
@@ -89,9 +93,14 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
     window in the third-nearest of blocks of the series, each a window long: the nearest may be its own, the
     next one its neighbour. A stretch that occurs twice is still odd, one that occurs in many places is not.
 
-    Each of the three measures is averaged over the windows that cover a row, and counted in interquartile
-    ranges above its median in the rows of fit. With f for the flow, d for the logarithm of the distance and m
-    for that of the misfit, the score of a row is ``-max(f / 5, d, m)``, the largest for both lengths.
+    The flow of the rows is of what a linear regression on the rows before leaves, as in `SeriesAugmenter`,
+    of the leading directions of many channels.
+
+    Each measure of windows is averaged over the windows that cover a row, and counted in interquartile ranges
+    above its median in the rows of fit. With f for the flow, d for the logarithm of the distance and m for
+    that of the misfit, u for how unlikely rows are on an average of 20, and r for a row alone, this counted
+    in distances from the median to the highest hundredth, the score of a row is ``-max(f / 5, d, m, 0.3 u,
+    r / 2)``, the largest for both lengths.
 
     For `time_between_false_alarms` the series of fit is cut into four parts; each is scored by a model of the
     other three. The threshold leaves one event fewer in all these rows than the time asked for allows. This
@@ -172,7 +181,7 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
         self.windows_ = choose_windows(stretches, self.window, max_gap=self.max_gap)
         rng = np.random.default_rng(resolve_seed(self.random_state))
         self._model, measured = self._learn(stretches, rng)
-        self.density_ = self._model.density
+        self.window_density_, self.row_density_ = self._model.window_density, self._model.row_density
         self._stream: SeriesStream | None = None
         self.training_scores_ = self._score(rows, prepared, measured)
         self.offset_ = self._choose_offset(stretches, rng)
@@ -328,10 +337,12 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
 
     def _learn(
         self, stretches: list[ModelledStretch], rng: np.random.Generator
-    ) -> tuple[WindowModel, list[NDArray[np.float64]]]:
-        seed = int(rng.integers(2**31))
-        density = FlowDensity(max_steps=self.max_steps, patience=4, random_state=seed)
-        model = WindowModel(self.windows_, density)
+    ) -> tuple[SeriesModel, list[NDArray[np.float64]]]:
+        densities = [
+            FlowDensity(max_steps=self.max_steps, patience=4, random_state=int(rng.integers(2**31)))
+            for _ in range(2)
+        ]
+        model = SeriesModel(self.windows_, *densities)
         return model, model.learn(stretches)
 
     def _choose_offset(self, stretches: list[ModelledStretch], rng: np.random.Generator) -> float:

@@ -1,8 +1,7 @@
-"""How odd each row of a stretch is: flow, nearest likes and misfit of the windows that cover it."""
+"""How odd each row of a stretch is: the windows that cover it, and the rows before it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,66 +9,47 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flowdetect.estimators import FlowDensity
+from flowdetect.timeseries._stretch import ModelledStretch
+from flowdetect.timeseries._surprise import RowSurprise
 from flowdetect.timeseries._views import N_SEGMENTS, WindowMeasures, WindowViews
 from flowdetect.timeseries._windows import average_over_windows
 
-__all__ = ["ModelledStretch", "WindowModel"]
+__all__ = ["SeriesModel"]
 
 Array = NDArray[np.float64]
 
-# The flow's log-density spreads further than the logarithms of distance and misfit, beyond its quartiles.
-_WEIGHT_OF_FLOW = 0.2
+# Log-densities spread further than the logarithms of distance and misfit, beyond their quartiles.
+_WEIGHTS_OF_WINDOW = (0.2, 1.0, 1.0)
+_WEIGHTS_OF_ROW = (0.3, 0.5)
 _MOST_TRAINING_WINDOWS = 3000
 _WINDOWS_AT_ONCE = 20_000
 
 
-@dataclass(frozen=True)
-class ModelledStretch:
-    """A stretch as the model wants it.
-
-    Attributes
-    ----------
-    values : ndarray of shape (n_rows, n_channels)
-        Channels, without holes.
-    context : DataFrame of n_rows rows
-        What each row is given: entity, calendar, and what the caller adds; it may have no columns.
-    """
-
-    values: Array
-    context: pd.DataFrame
-
-    def part(self, first: int, last: int) -> ModelledStretch:
-        """Return the rows first to last - 1."""
-        return ModelledStretch(self.values[first:last], self.context.iloc[first:last].reset_index(drop=True))
-
-    def padded(self, n_rows: int) -> ModelledStretch:
-        """Return it at least so long, continued by its mirror image."""
-        lacking = n_rows - len(self.values)
-        if lacking <= 0:
-            return self
-        rows = np.pad(np.arange(len(self.values)), (0, lacking), mode="symmetric")
-        return ModelledStretch(self.values[rows], self.context.iloc[rows].reset_index(drop=True))
-
-
-class WindowModel:
-    """Learn the windows of stretches, and say how odd each row of others is.
+class SeriesModel:
+    """Learn the windows and the rows of stretches, and say how odd each row of others is.
 
     For windows of each length there are three measures: the log-density of the coarse window under a
     conditional flow, the distance to its nearest likes, and what a linear map of the window leaves out. Each
-    is averaged over the windows that cover a row, and expressed in interquartile ranges above the median of
-    the rows of fit. A row is as odd as the largest says, the flow's counted at a fifth.
+    is averaged over the windows that cover a row. Two more are how unlikely a row and its neighbours, and how
+    unlikely a row by itself, is given the rows before. All are counted from the median of the rows of fit, in
+    interquartile ranges, that of a row by itself in distances to the last hundredth. A row is as odd as the
+    largest says, with the weights below.
 
     Parameters
     ----------
     windows : tuple of int
         Lengths of windows.
-    density : FlowDensity
+    window_density, row_density : FlowDensity
         Unfitted.
     """
 
-    def __init__(self, windows: tuple[int, ...], density: FlowDensity) -> None:
+    def __init__(
+        self, windows: tuple[int, ...], window_density: FlowDensity, row_density: FlowDensity
+    ) -> None:
         self.windows = windows
-        self.density = density
+        self.window_density = window_density
+        self.row_density = row_density
+        self._surprise = RowSurprise(max(windows), row_density)
 
     def learn(self, stretches: list[ModelledStretch]) -> list[Array]:
         """Learn from stretches, those shorter than a window left out, and return `measure` of all."""
@@ -87,18 +67,17 @@ class WindowModel:
         context = pd.concat(contexts, ignore_index=True)
         self.context_columns = [name for name in context.columns if context[name].nunique(dropna=False) > 1]
         given = context[self.context_columns] if self.context_columns else None
-        self.density.fit(np.concatenate(features), context=given)
+        self.window_density.fit(np.concatenate(features), context=given)
+        self._surprise.learn(stretches)
         of_stretches = [self.measure(stretch) for stretch in stretches]
-        measured = np.concatenate(of_stretches)
-        quartiles = np.nanquantile(measured, [0.25, 0.5, 0.75], axis=0)
-        self._centre, spread = quartiles[1], quartiles[2] - quartiles[0]
-        self._spread = np.where(spread > 1e-9, spread, np.maximum(np.nanstd(measured, axis=0), 1e-3))
+        self._learn_scales(np.concatenate(of_stretches))
         return of_stretches
 
     def measure(self, stretch: ModelledStretch) -> Array:
-        """Return the averages over windows, shape (n_rows, 3 * n_windows): flow, discord, misfit, in turn.
+        """Return what is odd about each row, shape (n_rows, 3 * n_windows + 2).
 
-        NaN for windows that the stretch is too short for; to the shortest ones it is continued.
+        Flow, discord and misfit of the windows of each length, the surprise of rows and neighbours, and of
+        rows. NaN for windows that the stretch is too short for; to the shortest ones it is continued.
         """
         n_rows = len(stretch.values)
         columns = []
@@ -116,13 +95,12 @@ class WindowModel:
                 of_windows[first:last, 1] = measured.discord
                 of_windows[first:last, 2] = measured.misfit
             columns += [average_over_windows(column, views.window)[:n_rows] for column in of_windows.T]
-        return np.column_stack(columns)
+        return np.column_stack([*columns, self._surprise.measure(stretch)])
 
     def score(self, measured: Array) -> Array:
         """Return the score of each row, shape (n_rows,): larger = more normal."""
-        odd = (measured - self._centre) / self._spread
-        odd[:, 0::3] *= _WEIGHT_OF_FLOW
-        score: Array = -np.nanmax(odd, axis=1)
+        weights = [*_WEIGHTS_OF_WINDOW * len(self.windows), *_WEIGHTS_OF_ROW]
+        score: Array = -np.nanmax((measured - self._centre) / self._spread * weights, axis=1)
         return score
 
     def share_by_channel(self, stretch: ModelledStretch, row: int) -> Array:
@@ -133,6 +111,17 @@ class WindowModel:
             start = min(max(0, row - views.window // 2), len(part.values) - views.window)
             total += views.share_by_channel(part.values, start)
         return total / max(total.sum(), 1e-300)
+
+    def _learn_scales(self, measured: Array) -> None:
+        known = ~np.isnan(measured).all(axis=0)
+        quantiles = np.zeros((4, measured.shape[1]))
+        quantiles[:, known] = np.nanquantile(measured[:, known], [0.25, 0.5, 0.75, 0.99], axis=0)
+        spread = quantiles[2] - quantiles[0]
+        spread[-1] = quantiles[3, -1] - quantiles[1, -1]
+        deviations = np.zeros_like(spread)
+        deviations[known] = np.nanstd(measured[:, known], axis=0)
+        self._centre = quantiles[1]
+        self._spread = np.where(spread > 1e-9, spread, np.maximum(deviations, 1e-3))
 
     def _features(
         self, views: WindowViews, stretch: ModelledStretch, stretches: list[ModelledStretch]
@@ -153,5 +142,5 @@ class WindowModel:
         context: Any = None
         if self.context_columns:
             context = self._context(views, stretch.context, np.arange(first, last))[self.context_columns]
-        scores: Array = self.density.score_samples(measured.features, context=context)
+        scores: Array = self.window_density.score_samples(measured.features, context=context)
         return scores

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.timeseries._calendar import calendar_table
 from flowdetect.timeseries._channels import Channels, carry_forward
-from flowdetect.timeseries._model import ModelledStretch
 from flowdetect.timeseries._reading import SeriesReader, SeriesRows, Stretch
+from flowdetect.timeseries._stretch import ModelledStretch
 
 __all__ = ["PreparedStretch", "Preparer", "as_context_frame"]
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.timeseries._channels import carry_forward
-from flowdetect.timeseries._model import ModelledStretch, WindowModel
+from flowdetect.timeseries._model import SeriesModel
 from flowdetect.timeseries._preparing import PreparedStretch, Preparer, as_context_frame
 from flowdetect.timeseries._reading import as_series_frame
+from flowdetect.timeseries._stretch import ModelledStretch
 
 __all__ = ["SeriesStream"]
 
@@ -44,7 +45,7 @@ class SeriesStream:
     it. So the rows less than two windows before the end are all that later scores can depend on.
     """
 
-    def __init__(self, model: WindowModel, preparer: Preparer) -> None:
+    def __init__(self, model: SeriesModel, preparer: Preparer) -> None:
         self._model = model
         self._preparer = preparer
         self._tails: dict[Any, _Tail] = {}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flowdetect.timeseries._windows import windows_of
 
-__all__ = ["LinearMap", "WindowMeasures", "WindowViews"]
+__all__ = ["N_SEGMENTS", "LinearMap", "WindowMeasures", "WindowViews", "mixing"]
 
 N_SEGMENTS = 10
 _N_FEATURES = 10
@@ -109,7 +109,7 @@ class WindowViews:
         counts = np.array([len(stretch) - self.window + 1 for stretch in stretches])
         stride = max(1, -(-int(counts.sum()) // _MOST_REFERENCES))
         starts = [np.arange(0, count, stride) for count in counts]
-        self._mix = _mixing(stretches)
+        self._mix = mixing(stretches)
         coarse = np.concatenate([self._coarse(s, at) for s, at in zip(stretches, starts, strict=True)])
         thin = slice(None, None, max(1, len(coarse) // _MOST_SAMPLES))
         self._level = LinearMap.learn(_flat(coarse[thin]), most=_N_FEATURES)
@@ -246,7 +246,7 @@ class WindowViews:
             yield start, min(start + size, last)
 
 
-def _mixing(stretches: list[Array]) -> LinearMap:
+def mixing(stretches: list[Array]) -> LinearMap:
     """Return the map from channels, but for the last, to the few that are looked at row by row."""
     n_channels = stretches[0].shape[1] - 1
     if n_channels <= _FINE_CHANNELS:

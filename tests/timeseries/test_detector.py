@@ -189,7 +189,7 @@ def test_no_events_is_an_empty_table(detector: SeriesOutlierDetector) -> None:
 
 
 def test_context_and_calendar_reach_the_flow(of_tables: SeriesOutlierDetector) -> None:
-    assert of_tables.density_.context_encoder_.schema_.names == [
+    assert of_tables.window_density_.context_encoder_.schema_.names == [
         "entity",
         "time of day, sine",
         "time of day, cosine",
@@ -199,7 +199,7 @@ def test_context_and_calendar_reach_the_flow(of_tables: SeriesOutlierDetector) -
     ]
     table, context = tables()
     without = SeriesOutlierDetector(time="t", entity="who", calendar=False, **QUICK).fit(table)
-    assert without.density_.context_encoder_.schema_.names == ["entity", "rows of a window"]
+    assert without.window_density_.context_encoder_.schema_.names == ["entity", "rows of a window"]
     with pytest.raises(InvalidTableError, match="fitted without context"):
         without.score_samples(table, context=context)
     with pytest.raises(InvalidTableError, match="needs one; got none"):

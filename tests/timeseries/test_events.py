@@ -6,8 +6,8 @@ from flowdetect.exceptions import ConfigurationError, InvalidTableError
 from flowdetect.timeseries._calendar import calendar_table
 from flowdetect.timeseries._choices import choose_windows, rows_between
 from flowdetect.timeseries._events import event_depths, event_spans, offset_for_events
-from flowdetect.timeseries._model import ModelledStretch
 from flowdetect.timeseries._period import autocorrelation, find_period
+from flowdetect.timeseries._stretch import ModelledStretch
 from flowdetect.timeseries._time import Clock
 
 
@@ -60,9 +60,10 @@ def stretch_of(values: np.ndarray) -> ModelledStretch:
 
 
 def test_the_window_is_a_multiple_of_the_period() -> None:
-    days = np.column_stack([np.sin(np.arange(3000) * 2 * np.pi / 24), np.zeros(3000)])
+    days = np.column_stack([np.sin(np.arange(4000) * 2 * np.pi / 24), np.zeros(4000)])
     assert choose_windows([stretch_of(days)], "auto", max_gap=10) == (192, 384)
-    assert choose_windows([stretch_of(days[:600])], "auto", max_gap=10) == (75, 150)
+    assert choose_windows([stretch_of(days[:800])], "auto", max_gap=10) == (48, 96)
+    assert choose_windows([stretch_of(days[:320])], "auto", max_gap=10) == (20, 40)
     assert choose_windows([stretch_of(days)], 30, max_gap=10) == (30, 60)
 
 
