@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from flowdetect.exceptions import InvalidTableError, TableWarning
-from flowdetect.preprocessing._schema import TableSchema
+from flowdetect.preprocessing._schema import TableSchema, shown
 
 __all__ = ["align", "as_frame", "find_columns"]
 
@@ -116,4 +116,4 @@ def find_columns(given: pd.DataFrame, schema: TableSchema) -> list[int]:
 
 
 def _listed(names: list[Any]) -> str:
-    return ", ".join(repr(name) for name in names)
+    return ", ".join(map(shown, names))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.preprocessing._numeric import match_levels
-from flowdetect.preprocessing._schema import ColumnSchema
+from flowdetect.preprocessing._schema import ColumnSchema, shown
 
 __all__ = ["MARKERS", "gate_codes", "missing_marker", "refuse_missing", "ungate"]
 
@@ -50,7 +50,7 @@ def ungate(numbers: np.ndarray, codes: np.ndarray, column: ColumnSchema) -> np.n
 def refuse_missing(counts: dict[Any, int]) -> None:
     """Raise one sentence that names every column with missing entries it never had in training."""
     if counts:
-        listed = ", ".join(f"{name!r} ({count} row(s))" for name, count in counts.items())
+        listed = ", ".join(f"{shown(name)} ({count} row(s))" for name, count in counts.items())
         raise InvalidTableError(
             f"Numeric columns that had no missing values in training must have none later; NaN came in: "
             f"{listed}. Fill or drop these rows, or fit on a table where these columns may be missing."

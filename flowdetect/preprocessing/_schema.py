@@ -12,7 +12,7 @@ import pandas as pd
 from flowdetect._utils.layout import MatrixLayout
 from flowdetect.exceptions import InvalidTableError
 
-__all__ = ["ColumnSchema", "Storage", "TableSchema", "ValueScale", "plain_scalar"]
+__all__ = ["ColumnSchema", "Storage", "TableSchema", "ValueScale", "plain_scalar", "shown"]
 
 Family = Literal["number", "time", "bool", "label"]
 Kind = Literal["continuous", "lattice", "levels", "categories", "constant", "empty", "copy"]
@@ -152,10 +152,10 @@ class TableSchema:
         columns = []
         for column in self.columns:
             entry = asdict(column)
-            entry["name"] = _pack(column.name)
-            entry["levels"] = [_pack(level) for level in column.levels]
+            entry["name"] = pack_label(column.name)
+            entry["levels"] = [pack_label(level) for level in column.levels]
             declared = column.storage.declared
-            entry["storage"]["declared"] = None if declared is None else [_pack(v) for v in declared]
+            entry["storage"]["declared"] = None if declared is None else [pack_label(v) for v in declared]
             columns.append(entry)
         return {"container": self.container, "array_dtype": self.array_dtype, "columns": columns}
 
@@ -183,14 +183,14 @@ class TableSchema:
 def _column_from_dict(entry: Mapping[str, Any]) -> ColumnSchema:
     storage = dict(entry["storage"])
     if storage["declared"] is not None:
-        storage["declared"] = tuple(_unpack(value) for value in storage["declared"])
+        storage["declared"] = tuple(unpack_label(value) for value in storage["declared"])
     values = entry["values"]
     if values is not None:
         values = ValueScale(**{**values, "atoms": tuple(float(atom) for atom in values["atoms"])})
     rest = {
-        "name": _unpack(entry["name"]),
+        "name": unpack_label(entry["name"]),
         "storage": Storage(**storage),
-        "levels": tuple(_unpack(level) for level in entry["levels"]),
+        "levels": tuple(unpack_label(level) for level in entry["levels"]),
         "values": values,
     }
     return ColumnSchema(**{**entry, **rest})
@@ -212,13 +212,18 @@ def _check_schema(schema: TableSchema) -> None:
         wrong = [problem for problem, holds in problems.items() if holds]
         if wrong:
             raise InvalidTableError(
-                f"The schema of column {column.name!r} cannot be used: {'; '.join(wrong)}."
+                f"The schema of column {shown(column.name)} cannot be used: {'; '.join(wrong)}."
             )
 
 
 def plain_scalar(value: Any) -> Any:
     """Turn a numpy number, bool or string into Python's own; leave everything else as it is."""
     return value.item() if isinstance(value, np.bool_ | np.number | np.str_) else value
+
+
+def shown(name: Any) -> str:
+    """Return a column's name as messages show it: ``0`` rather than ``np.int64(0)``."""
+    return repr(plain_scalar(name))
 
 
 _TEXTUAL: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
@@ -230,16 +235,27 @@ _TEXTUAL: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "decimal": (decimal.Decimal, str, decimal.Decimal),
     "bytes": (bytes, lambda v: v.hex(), bytes.fromhex),
     "period": (pd.Period, lambda v: [str(v), v.freqstr], lambda v: pd.Period(v[0], freq=v[1])),
-    "tuple": (tuple, lambda v: [_pack(item) for item in v], lambda v: tuple(_unpack(item) for item in v)),
+    "tuple": (
+        tuple,
+        lambda v: [pack_label(item) for item in v],
+        lambda v: tuple(unpack_label(item) for item in v),
+    ),
     "interval": (
         pd.Interval,
-        lambda v: [_pack(v.left), _pack(v.right), v.closed],
-        lambda v: pd.Interval(_unpack(v[0]), _unpack(v[1]), closed=v[2]),
+        lambda v: [pack_label(v.left), pack_label(v.right), v.closed],
+        lambda v: pd.Interval(unpack_label(v[0]), unpack_label(v[1]), closed=v[2]),
     ),
 }
 
 
-def _pack(value: Any) -> Any:
+def pack_label(value: Any) -> Any:
+    """Return a name or a category as JSON can hold it.
+
+    Raises
+    ------
+    InvalidTableError
+        If it is an object with no textual form that can be read back.
+    """
     value = plain_scalar(value)
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -254,7 +270,8 @@ def _pack(value: Any) -> Any:
     )
 
 
-def _unpack(value: Any) -> Any:
+def unpack_label(value: Any) -> Any:
+    """Return the name or category that `pack_label` packed."""
     if not isinstance(value, Mapping):
         return value
     [(tag, content)] = value.items()

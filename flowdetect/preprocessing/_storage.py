@@ -9,7 +9,7 @@ from pandas.api import types
 
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.preprocessing._missing import MARKERS, missing_marker
-from flowdetect.preprocessing._schema import Storage, plain_scalar
+from flowdetect.preprocessing._schema import Storage, plain_scalar, shown
 
 __all__ = ["describe", "factorize", "read_numbers", "restore_labels", "restore_numbers"]
 
@@ -29,7 +29,7 @@ def describe(column: pd.Series) -> Storage:
     dense = _dense(column)
     if types.is_complex_dtype(dense.dtype):
         raise InvalidTableError(
-            f"Columns must be real; column {column.name!r} is complex. Complex data not supported: "
+            f"Columns must be real; column {shown(column.name)} is complex. Complex data not supported: "
             "split it into its real and imaginary part."
         )
     if isinstance(dense.dtype, pd.CategoricalDtype):
@@ -175,7 +175,7 @@ def _not_numeric(column: pd.Series) -> str:
     )
     row = int(np.argmax(~numeric & ~column.isna().to_numpy()))
     return (
-        f"Column {column.name!r} was numeric in training and must hold numbers; row {row} holds "
+        f"Column {shown(column.name)} was numeric in training and must hold numbers; row {row} holds "
         f"{plain_scalar(entries[row])!r} ({type(entries[row]).__name__}). Convert it (pandas.to_numeric), "
         "mark what is not a number as missing, or fit again."
     )
@@ -210,8 +210,8 @@ def _read_times(column: pd.Series, storage: Storage) -> np.ndarray:
     fits = types.is_timedelta64_dtype(column.dtype) if spans else types.is_datetime64_any_dtype(column.dtype)
     if not fits or (not spans and ("," in str(column.dtype)) != aware):
         raise InvalidTableError(
-            f"Column {column.name!r} was {storage.dtype} in training and must hold such times; it came as "
-            f"{column.dtype}, first entry {column.iloc[0]!r}. Convert it "
+            f"Column {shown(column.name)} was {storage.dtype} in training and must hold such times; it came "
+            f"as {column.dtype}, first entry {column.iloc[0]!r}. Convert it "
             f"({'pandas.to_timedelta' if spans else 'pandas.to_datetime, dt.tz_localize'}) or fit again."
         )
     ticks, missing = _ticks(column, storage.resolution or "ns")
@@ -226,8 +226,9 @@ def _refuse_infinite(numbers: np.ndarray, name: Any) -> None:
     infinite = np.isinf(numbers)
     if infinite.any():
         raise InvalidTableError(
-            f"Values must be finite or missing; column {name!r} holds infinity (inf) in {infinite.sum()} "
-            f"row(s), first in row {int(np.argmax(infinite))}. Replace it by a number or by NaN."
+            f"Values must be finite or missing; column {shown(name)} holds infinity (inf) in "
+            f"{infinite.sum()} row(s), first in row {int(np.argmax(infinite))}. Replace it by a number or "
+            "by NaN."
         )
 
 
@@ -243,8 +244,8 @@ def factorize(column: pd.Series) -> tuple[np.ndarray, list[Any]]:
         codes, labels = pd.factorize(column)
     except TypeError as error:
         raise InvalidTableError(
-            f"Entries must be numbers, text, dates or other hashable values; column {column.name!r} holds "
-            f"something else ({error}). Take its parts into columns of their own."
+            f"Entries must be numbers, text, dates or other hashable values; column {shown(column.name)} "
+            f"holds something else ({error}). Take its parts into columns of their own."
         ) from error
     return codes, [plain_scalar(label) for label in labels]
 

@@ -17,7 +17,7 @@ from flowdetect.preprocessing._discrete import decode_discrete, discrete_kind, f
 from flowdetect.preprocessing._frame import align, as_frame, find_columns
 from flowdetect.preprocessing._matrix import Coordinates, Dequantizer, Tails
 from flowdetect.preprocessing._missing import refuse_missing, ungate
-from flowdetect.preprocessing._schema import ColumnSchema, Storage, TableSchema
+from flowdetect.preprocessing._schema import ColumnSchema, Storage, TableSchema, shown
 from flowdetect.preprocessing._storage import describe, read_numbers, restore_numbers
 
 __all__ = ["TableEncoder"]
@@ -335,7 +335,7 @@ class TableEncoder:
         )
         if rare:
             warnings.warn(
-                f"Column {series.name!r} has more than max_categories={self.max_categories} categories; "
+                f"Column {shown(series.name)} has more than max_categories={self.max_categories} categories; "
                 f"{len(rare)} rare ones share one code and decode to missing. Drop the column "
                 "if it only identifies rows.",
                 TableWarning,

@@ -14,19 +14,20 @@ from sklearn.utils.validation import check_is_fitted
 from flowdetect._utils.random import RandomState, resolve_seed
 from flowdetect.estimators import FlowDensity
 from flowdetect.estimators._base import check_whole
-from flowdetect.exceptions import ConfigurationError, InvalidTableError
-from flowdetect.timeseries._collection import Collection
-from flowdetect.timeseries._next_value import NextValue, Piece
-from flowdetect.timeseries._past import find_season, plan_past
+from flowdetect.exceptions import InvalidTableError
+from flowdetect.timeseries._collection import (
+    Collection,
+    is_collection,
+    read_collection,
+    refuse_collection,
+)
+from flowdetect.timeseries._learning import check_past, learn_next_value
+from flowdetect.timeseries._next_value import Piece
 from flowdetect.timeseries._pieces import PieceReader
 from flowdetect.timeseries._reading import check_name
 from flowdetect.timeseries._series_paths import SeriesPaths
 
 __all__ = ["SeriesAugmenter"]
-
-_VALIDATION_FRACTION, _MOST_VALIDATION_ROWS = 0.15, 10_000
-# A gap of more absent rows ends a stretch: what came before says little of what comes behind.
-_LONGEST_GAP = 24
 
 
 class SeriesAugmenter(BaseEstimator):
@@ -170,7 +171,7 @@ class SeriesAugmenter(BaseEstimator):
             If the loss does not stay finite.
         """
         fit_seed, _ = self._begin()
-        if y is not None or np.ndim(series) == 3:
+        if is_collection(series, y):
             self._fit_collection(self._read_collection(series, y, context), fit_seed)
         else:
             self._fit_series(series, context, fit_seed)
@@ -256,9 +257,7 @@ class SeriesAugmenter(BaseEstimator):
         if self._collection is not None:
             numbers = self._collection.numbers(y, int(n_series), rng)
             return self._collection.draw(self._model, numbers, length, rng)
-        if y is not None:
-            raise ConfigurationError("y must be None: this SeriesAugmenter was fitted without classes.")
-        return self._paths.sample(int(n_series), length, rng)
+        return self._paths.sample(int(n_series), length, y, rng)
 
     def forecast(
         self,
@@ -301,7 +300,7 @@ class SeriesAugmenter(BaseEstimator):
             Before fit.
         """
         check_is_fitted(self)
-        self._refuse_collection("forecast continues")
+        refuse_collection(self._collection, "forecast continues")
         check_whole("steps", steps)
         check_whole("n_paths", n_paths)
         rng = np.random.default_rng(resolve_seed(random_state))
@@ -327,7 +326,8 @@ class SeriesAugmenter(BaseEstimator):
         -------
         of the kind of series, or list of such
             The completed series; a list of them if n_draws is more than 1. Observed values and types are as
-            they were. If rows were absent, rows are sorted by entity and time.
+            they were. If rows were absent, rows are sorted by entity and time; stamps that are texts come in
+            the format that all given ones have, and all as dates where they have none in common.
 
         Raises
         ------
@@ -344,30 +344,25 @@ class SeriesAugmenter(BaseEstimator):
         these are preferred, and the observed values put in.
         """
         check_is_fitted(self)
-        self._refuse_collection("fill completes")
+        refuse_collection(self._collection, "fill completes")
         check_whole("n_draws", n_draws)
         rng = np.random.default_rng(resolve_seed(random_state))
         drawn = [self._paths.fill(series, context, rng) for _ in range(int(n_draws))]
         return drawn[0] if n_draws == 1 else drawn
 
-    # --- fitting ----------------------------------------------------------------------------------
-
     def _begin(self) -> tuple[int, int]:
         """Check the parameters; return seeds for fitting and for drawing."""
-        self._check_parameters()
+        check_name("time", self.time)
+        check_name("entity", self.entity)
+        check_past(self.window, self.season)
         # A fit that fails must not leave an older density beside a newer reader.
         self.__dict__.pop("density_", None)
         root = np.random.SeedSequence(resolve_seed(self.random_state))
-        fit_seed, draw_seed = (int(seed) >> 1 for seed in root.generate_state(2, dtype=np.uint32))
-        return fit_seed, draw_seed
+        seeds = root.generate_state(2, dtype=np.uint32) >> 1
+        return int(seeds[0]), int(seeds[1])
 
     def _read_collection(self, series: Any, y: Any, context: Any) -> Collection:
-        if self.time is not None or self.entity is not None or context is not None:
-            raise ConfigurationError(
-                "time, entity and context belong to series with rows of their own; a collection of shape "
-                "(n_series, n_timestamps, n_channels) has none. Leave them out."
-            )
-        return Collection.learn(series, y)
+        return read_collection(series, y, time=self.time, entity=self.entity, context=context)
 
     def _fit_collection(self, collection: Collection, seed: int) -> None:
         self._learn(collection.pieces, collection.contents.cardinalities, seed, collection.n_told)
@@ -376,7 +371,7 @@ class SeriesAugmenter(BaseEstimator):
 
     def _fit_series(self, series: Any, context: Any, seed: int) -> None:
         reader = PieceReader(time=self.time, entity=self.entity)
-        placed = reader.learn(series, context, longest_gap=_LONGEST_GAP)
+        placed = reader.learn(series, context)
         self._learn([each.piece for each in placed], reader.contents.cardinalities, seed, None)
         self._paths = SeriesPaths(reader, placed, self._model)
         self._collection, self.classes_ = None, None
@@ -384,41 +379,14 @@ class SeriesAugmenter(BaseEstimator):
     def _learn(
         self, pieces: list[Piece], cardinalities: NDArray[np.intp], seed: int, n_told: int | None
     ) -> None:
-        numeric = cardinalities == 0
-        longest = max(map(len, pieces))
-        season = self.season
-        if isinstance(season, str):
-            season = find_season([piece.values[:, numeric] for piece in pieces]) if numeric.any() else None
-        window = None if isinstance(self.window, str) else int(self.window)
-        plan = plan_past(longest, int(numeric.sum()), window=window, season=season)
         names = ("hidden_features", "max_steps", "patience", "time_budget", "device", "verbose")
-        settings = {name: getattr(self, name) for name in names}
-        share = min(_VALIDATION_FRACTION, _MOST_VALIDATION_ROWS / sum(map(len, pieces)))
-        density = FlowDensity(**settings, validation_fraction=share, random_state=seed)
-        model = NextValue(plan, cardinalities, density, starts=n_told is not None, n_told=n_told)
-        self._model = model.fit(pieces)
-        self.season_, self.window_ = plan.season, plan.window
+        density = FlowDensity(**{name: getattr(self, name) for name in names}, random_state=seed)
+        self._model = learn_next_value(
+            pieces, cardinalities, density, window=self.window, season=self.season, n_told=n_told
+        )
+        self.season_, self.window_ = self._model.plan.season, self._model.plan.window
         self.n_features_in_ = len(cardinalities)
         self.density_ = density
-
-    def _check_parameters(self) -> None:
-        check_name("time", self.time)
-        check_name("entity", self.entity)
-        if self.window != "auto":
-            check_whole("window", self.window)
-        if self.season is not None and self.season != "auto":
-            check_whole("season", self.season)
-            if int(self.season) < 2:
-                raise ConfigurationError(
-                    f"season must be at least 2 steps, 'auto' or None; got {self.season!r}."
-                )
-
-    def _refuse_collection(self, what: str) -> None:
-        if self._collection is not None:
-            raise ConfigurationError(
-                f"{what} one series, or several with entity=; this SeriesAugmenter was fitted on a "
-                "collection of whole series. Draw new ones with sample."
-            )
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "density_")

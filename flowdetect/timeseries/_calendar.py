@@ -8,6 +8,7 @@ import pandas as pd
 __all__ = ["calendar_table"]
 
 _DAY, _WEEK, _YEAR = pd.Timedelta(days=1), pd.Timedelta(weeks=1), pd.Timedelta(days=365)
+_LONGEST_QUARTER = pd.Timedelta(days=92)
 # A cycle of which fewer have been seen cannot be told from a trend.
 _LEAST_CYCLES = 2
 
@@ -34,7 +35,7 @@ def calendar_table(stamps: pd.DatetimeIndex, *, step: pd.Timedelta, span: pd.Tim
         columns |= {"time of day, sine": np.sin(angle), "time of day, cosine": np.cos(angle)}
     if step <= _DAY and span >= _LEAST_CYCLES * _WEEK:
         columns["weekday"] = pd.Categorical(stamps.day_of_week, categories=range(7))
-    if _DAY / 4 < step <= _YEAR / 4 and span >= _LEAST_CYCLES * _YEAR:
+    if _DAY / 4 < step <= _LONGEST_QUARTER and span >= _LEAST_CYCLES * _YEAR:
         angle = 2.0 * np.pi * np.asarray(stamps.day_of_year) / 365.25
         columns |= {"time of year, sine": np.sin(angle), "time of year, cosine": np.cos(angle)}
     return pd.DataFrame(columns, index=range(len(stamps)))

@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
+from flowdetect.preprocessing._schema import shown
 from flowdetect.timeseries._contents import Contents
 from flowdetect.timeseries._next_value import NextValue, Piece
 from flowdetect.timeseries._paths import draw_paths
 from flowdetect.timeseries._pieces import Range, range_of
+from flowdetect.timeseries._reading import as_array
 
-__all__ = ["Collection"]
+__all__ = ["Collection", "is_collection", "read_collection", "refuse_collection"]
 
 _Array = NDArray[np.float64]
 
@@ -70,7 +72,7 @@ class Collection:
         ValueError
             If the series are not such an array, or there is not one class for each.
         """
-        array = np.asarray(series)
+        array = as_array(series)
         if array.ndim == 2:
             array = array[:, :, None]
         if array.ndim != 3 or 0 in array.shape:
@@ -185,6 +187,41 @@ class Collection:
         return self.range.standard(self.contents.settle(values, self.range.low, self.range.high))
 
 
+def is_collection(series: Any, y: Any) -> bool:
+    """Tell a collection from one series, or several with rows of their own."""
+    return y is not None or np.ndim(series if hasattr(series, "ndim") else as_array(series)) == 3
+
+
+def refuse_collection(collection: Collection | None, what: str) -> None:
+    """Refuse what only series with rows of their own allow.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    if collection is not None:
+        raise ConfigurationError(
+            f"{what} one series, or several with entity=; this SeriesAugmenter was fitted on a collection of "
+            "whole series. Draw new ones with sample."
+        )
+
+
+def read_collection(series: Any, y: Any, *, time: Any, entity: Any, context: Any) -> Collection:
+    """Read a collection, and refuse what describes rows beside it.
+
+    Raises
+    ------
+    ValueError
+        If there is such, or as `Collection.learn`.
+    """
+    if time is not None or entity is not None or context is not None:
+        raise ConfigurationError(
+            "time, entity and context belong to series with rows of their own; a collection of shape "
+            "(n_series, n_timestamps, n_channels) has none. Leave them out."
+        )
+    return Collection.learn(series, y)
+
+
 def _numbers_added(strategy: Any, classes: NDArray[Any], counts: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return how many series of each class a strategy adds."""
     if isinstance(strategy, str) and strategy == "auto":
@@ -213,12 +250,25 @@ def _numbers_added(strategy: Any, classes: NDArray[Any], counts: NDArray[np.intp
 def _read_labels(y: Any, n_series: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
     if y is None:
         return np.zeros(1, dtype=np.intp), np.zeros(n_series, dtype=np.intp)
-    labels = column_or_1d(y)
-    if len(labels) != n_series:
+    labels = as_array(y)
+    if labels.shape not in ((n_series,), (n_series, 1)):
         raise InvalidTableError(
-            f"y must have one class for each of the {n_series} series; got {len(labels)}."
+            f"y must have one class for each of the {n_series} series; got "
+            f"{len(labels) if labels.ndim == 1 else labels.shape}."
         )
-    check_classification_targets(labels)
+    labels = labels.ravel()
+    if pd.isna(labels).any():
+        raise InvalidTableError(
+            f"y must have a class for each of the {n_series} series; {int(pd.isna(labels).sum())} have none. "
+            "Leave these out, or give them a class of their own."
+        )
+    try:
+        check_classification_targets(labels)
+    except ValueError as error:
+        raise InvalidTableError(
+            f"y must hold classes: whole numbers, texts or bools, of one type; got {shown(labels[0])} and "
+            "others."
+        ) from error
     classes, numbers = np.unique(labels, return_inverse=True)
     return classes, numbers
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.preprocessing import Storage
 from flowdetect.preprocessing._frame import as_frame
+from flowdetect.preprocessing._schema import shown
 from flowdetect.preprocessing._storage import (
     describe,
     factorize,
@@ -30,6 +31,11 @@ _MOST_DECIMALS = 4
 class Contents:
     """Learn what the columns of a table hold, read them as numbers and codes, and write drawn ones.
 
+    Parameters
+    ----------
+    what : str, default="The series"
+        What messages call the table.
+
     Attributes
     ----------
     names : list
@@ -42,6 +48,9 @@ class Contents:
     decimals : ndarray of shape (n_columns,)
         Decimals of the numbers seen; NaN for more than 4, and for categories.
     """
+
+    def __init__(self, what: str = "The series") -> None:
+        self._what = what
 
     def learn(self, table: Any) -> Contents:
         """Learn the columns.
@@ -127,13 +136,13 @@ class Contents:
         if self.is_array or not named:
             if frame.shape[1] != len(self.names):
                 raise InvalidTableError(
-                    f"The series must have the {len(self.names)} columns of fit; got {frame.shape[1]}."
+                    f"{self._what} must have the {len(self.names)} columns of fit; got {frame.shape[1]}."
                 )
             return frame
         absent = [name for name in self.names if name not in frame.columns]
         if absent:
             raise InvalidTableError(
-                f"The series must have the columns of fit; it lacks {', '.join(map(repr, absent[:20]))}."
+                f"{self._what} must have the columns of fit; it lacks {', '.join(map(shown, absent[:20]))}."
             )
         return frame[self.names]
 
@@ -142,12 +151,12 @@ def _describe(column: pd.Series) -> tuple[Storage, tuple[Any, ...]]:
     """Return how a column is stored, and its categories; none for numbers."""
     if column.isna().all():
         raise InvalidTableError(
-            f"Column {column.name!r} has no entries, all {len(column)} are missing; drop it."
+            f"Column {shown(column.name)} has no entries, all {len(column)} are missing; drop it."
         )
     storage = describe(column)
     if storage.family == "time":
         raise InvalidTableError(
-            f"Columns must hold numbers or categories; column {column.name!r} holds times. Name it with "
+            f"Columns must hold numbers or categories; column {shown(column.name)} holds times. Name it with "
             "time= if it says when each row was taken, else drop it or turn it into a number."
         )
     if storage.family == "number":
@@ -166,8 +175,10 @@ def _codes(column: pd.Series, levels: tuple[Any, ...]) -> _Array:
 
 def _decimals(values: _Array) -> float:
     entries = values[~np.isnan(values)]
+    # Numbers all near 0 are not whole for that.
+    slack = 1e-9 * min(float(np.abs(entries).max()), 1.0)
     for decimals in range(_MOST_DECIMALS + 1):
         rounded = np.round(entries, decimals)
-        if np.allclose(rounded, entries, rtol=1e-12, atol=1e-9):
+        if np.allclose(rounded, entries, rtol=1e-12, atol=slack):
             return float(decimals)
     return float("nan")

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 
 from flowdetect.estimators import FlowDensity
 from flowdetect.exceptions import InvalidTableError
+from flowdetect.timeseries._channels import carry_forward
 from flowdetect.timeseries._linear import LinearForecast
-from flowdetect.timeseries._past import PastPlan, carried, past_features, pasts_of
+from flowdetect.timeseries._past import PastPlan, past_features, pasts_of
+from flowdetect.timeseries._views import LinearMap
 
 __all__ = ["NextValue", "Piece"]
 
@@ -148,7 +149,8 @@ class NextValue:
         if self.starts:
             return 0
         full = sum(max(0, len(piece) - self.plan.window) for piece in pieces)
-        return self.plan.window if 2 * full >= sum(len(piece) - 1 for piece in pieces) and full else 1
+        enough = full >= _LEAST_ROWS and 2 * full >= sum(len(piece) - 1 for piece in pieces)
+        return self.plan.window if enough else 1
 
     def _usable(self, piece: Piece) -> NDArray[np.intp]:
         """Return the rows with a past and something observed."""
@@ -163,9 +165,9 @@ class NextValue:
         self._told = np.arange(n_features, n_features + n_told)
         self._told = self._told[np.ptp(design[:, self._told], axis=0) > _TINY]
         most = int(np.clip(n_rows // _ROWS_A_COLUMN, 1, _MOST_FEATURES))
-        self._components: PCA | None = None
+        self._components: LinearMap | None = None
         if n_features > most and design[:, :n_features].any():
-            self._components = PCA(min(most, n_rows), svd_solver="full").fit(design[:, :n_features])
+            self._components = LinearMap.learn(design[:, :n_features], most=min(most, n_rows))
 
     # --- scoring and drawing ----------------------------------------------------------------------
 
@@ -255,7 +257,7 @@ class NextValue:
         """
         shifted = np.where(self.numeric, values, values + 1.0)
         flags = np.isnan(values[:, self.flagged]).astype(np.float64)
-        return np.concatenate([carried(shifted), flags], axis=1)
+        return np.concatenate([carry_forward(shifted), flags], axis=1)
 
     # --- features ---------------------------------------------------------------------------------
 
@@ -295,7 +297,7 @@ class NextValue:
         changes = self._linear.changes(design)
         standard = design[:, : self._linear.n_features_]
         if self._components is not None:
-            standard = self._components.transform(standard)
+            standard = self._components.apply(standard)[0]
         return np.hstack([changes, standard, design[:, self._told]]), self._linear.bases(features) + changes
 
     # --- rows as the density sees them ------------------------------------------------------------
@@ -332,7 +334,7 @@ def _change_spreads(pieces: Sequence[Piece]) -> _Array:
     longest = max(pieces, key=len).values
     if len(longest) < 2:
         return np.ones((1, longest.shape[1]))
-    filled = carried(longest)
+    filled = carry_forward(longest)
     most = max(1, min(_LONGEST_CHANGE, len(longest) // 2))
     spreads = [np.sqrt(np.mean((filled[lag:] - filled[:-lag]) ** 2, axis=0)) for lag in range(1, most + 1)]
     return np.stack(spreads)
@@ -343,7 +345,7 @@ def _levels_return(stretches: Sequence[_Array]) -> NDArray[np.bool_]:
     beyond, counted = np.zeros(stretches[0].shape[1]), np.zeros(stretches[0].shape[1])
     for values in stretches:
         n_early = int((1.0 - _LATE) * len(values))
-        early, late = carried(values[:n_early]), values[n_early:]
+        early, late = carry_forward(values[:n_early]), values[n_early:]
         if n_early:
             with np.errstate(invalid="ignore"):
                 beyond += ((late < early.min(axis=0)) | (late > early.max(axis=0))).sum(axis=0)

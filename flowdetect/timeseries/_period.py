@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["autocorrelation", "find_period"]
+from flowdetect.timeseries._channels import carry_forward
 
-_LEAST_CORRELATION = 0.3
+__all__ = ["autocorrelation", "find_period", "find_season"]
+
+_Array = NDArray[np.float64]
+
+_LEAST_CORRELATION, _LEAST_CLEAR_CORRELATION = 0.3, 0.25
+# Peaks are about as high as the highest one from this share of it on.
+_ALIKE, _ALIKE_CLEAR = 0.9, 0.7
+# A clear peak stands so far above the valley before it, and this share of that again at twice the lag.
+_CLEAR_RISE, _AGAIN = 0.3, 0.5
+_LONGEST_SEASON, _LEAST_SEASONS = 800, 4
+_MOST_STRETCHES = 8
+# Robust z-values beyond this are cut before autocorrelations: a few outliers must not hide a season.
+_CUT = 3.0
+_TINY = 1e-6
 
 
-def autocorrelation(values: NDArray[np.float64], n_lags: int) -> NDArray[np.float64]:
+def autocorrelation(values: _Array, n_lags: int) -> _Array:
     """Return the mean autocorrelation of channels at the lags 0 to n_lags.
 
     Parameters
@@ -30,11 +45,11 @@ def autocorrelation(values: NDArray[np.float64], n_lags: int) -> NDArray[np.floa
     spectrum = np.abs(np.fft.rfft(centred, n=size, axis=0)) ** 2
     covariances = np.fft.irfft(spectrum.sum(axis=1), n=size)[: n_lags + 1]
     variance = covariances[0]
-    correlations: NDArray[np.float64] = covariances / variance if variance > 0.0 else np.zeros(n_lags + 1)
+    correlations: _Array = covariances / variance if variance > 0.0 else np.zeros(n_lags + 1)
     return correlations
 
 
-def find_period(values: NDArray[np.float64], *, longest: int) -> int | None:
+def find_period(values: _Array, *, longest: int, clear: bool = False) -> int | None:
     """Return the lag of the highest peak of the autocorrelation, or None if there is none to speak of.
 
     Parameters
@@ -43,6 +58,9 @@ def find_period(values: NDArray[np.float64], *, longest: int) -> int | None:
         Without missing entries.
     longest : int
         Longest period to look for.
+    clear : bool, default=False
+        Whether only peaks count that stand well above the valley before them, and come again at twice the
+        lag.
 
     Returns
     -------
@@ -52,9 +70,69 @@ def find_period(values: NDArray[np.float64], *, longest: int) -> int | None:
     n_lags = min(longest + 1, len(values) // 2)
     if n_lags < 3:
         return None
-    r = autocorrelation(values, n_lags)
+    least, alike = (_LEAST_CLEAR_CORRELATION, _ALIKE_CLEAR) if clear else (_LEAST_CORRELATION, _ALIKE)
+    r = autocorrelation(values, min(2 * n_lags, len(values) - 1))
     lags = np.arange(1, n_lags)
     peaks = lags[(r[lags] > r[lags - 1]) & (r[lags] >= r[lags + 1]) & (lags >= 2)]
-    if not len(peaks) or r[peaks].max() < _LEAST_CORRELATION:
+    if clear:
+        peaks = np.array([lag for lag in peaks if _is_clear(r, lag)], dtype=np.intp)
+    if not len(peaks) or r[peaks].max() < least:
         return None
-    return int(peaks[r[peaks] >= 0.9 * r[peaks].max()][0])
+    first = int(peaks[r[peaks] >= alike * r[peaks].max()][0])
+    return _settled(r, peaks, first) if clear else first
+
+
+def find_season(stretches: Sequence[_Array]) -> int | None:
+    """Return the clear period of those channels together that have one, or None if none has.
+
+    Parameters
+    ----------
+    stretches : sequence of ndarray, each of shape (n_rows, n_channels)
+        Of about one scale; NaN where missing. The longest ones are looked at.
+
+    Returns
+    -------
+    int or None
+        At most a quarter of the rows.
+    """
+    chosen = sorted(stretches, key=len, reverse=True)[:_MOST_STRETCHES]
+    chosen = [stretch for stretch in chosen if 2 * len(stretch) >= len(chosen[0])]
+    n_rows = len(chosen[-1])
+    longest = min(n_rows // _LEAST_SEASONS, _LONGEST_SEASON)
+    levelled = np.stack([_levelled(stretch[-n_rows:]) for stretch in chosen], axis=1)
+    periods = [find_period(channel, longest=longest, clear=True) for channel in np.moveaxis(levelled, 2, 0)]
+    seasonal = [period is not None for period in periods]
+    return find_period(levelled[:, :, seasonal].reshape(n_rows, -1), longest=longest, clear=True)
+
+
+def _is_clear(r: _Array, lag: int) -> bool:
+    rise = r[lag] - r[:lag].min()
+    again = r[2 * lag - _slack(lag) : 2 * lag + _slack(lag) + 1].max() - r[lag : 2 * lag].min()
+    return bool(rise > _CLEAR_RISE and again > _AGAIN * rise)
+
+
+def _settled(r: _Array, peaks: NDArray[np.intp], first: int) -> int:
+    """Return the period that the peaks about the first one stand for: noise breaks a peak into several."""
+    near = peaks[peaks - first <= first // 4]
+    highest = int(near[r[near].argmax()])
+    # ... and shifts it by a step or two, but hardly the one at twice the lag in the same direction.
+    slack = min(_slack(highest), 2)
+    lags = np.arange(max(highest - slack, 2), min(highest + slack, (len(r) - 1) // 2) + 1)
+    return int(lags[(r[lags] + r[2 * lags]).argmax()])
+
+
+def _slack(lag: int) -> int:
+    return max(1, lag // 10)
+
+
+def _levelled(values: _Array) -> _Array:
+    """Return values without holes, straight trends, and extremes; what is constant otherwise as 0."""
+    filled = carry_forward(values)
+    time = np.linspace(-1.0, 1.0, len(filled))
+    slope = time @ (filled - filled.mean(axis=0)) / (time @ time)
+    detrended = filled - time[:, None] * slope
+    centred = detrended - np.median(detrended, axis=0)
+    spread = np.median(np.abs(centred), axis=0)
+    cut = _CUT * 1.4826 * np.where(spread > 0.0, spread, np.inf)
+    levelled: _Array = np.clip(centred, -cut, cut) * (centred.std(axis=0) > _TINY)
+    return levelled

@@ -13,7 +13,7 @@ from flowdetect.exceptions import InvalidTableError
 from flowdetect.timeseries._calendar import calendar_table
 from flowdetect.timeseries._contents import Contents
 from flowdetect.timeseries._next_value import Piece
-from flowdetect.timeseries._reading import SeriesReader, SeriesRows, Stretch
+from flowdetect.timeseries._reading import SeriesReader, SeriesRows, Stretch, as_array
 from flowdetect.timeseries._stamps import stamps_after
 
 __all__ = ["PieceReader", "PlacedPiece", "Range", "range_of"]
@@ -21,7 +21,8 @@ __all__ = ["PieceReader", "PlacedPiece", "Range", "range_of"]
 _Array = NDArray[np.float64]
 
 _MOST_CATEGORIES = 12
-_TINY = 1e-9
+# A gap of more absent rows ends a stretch: what came before says little of what comes behind.
+_LONGEST_GAP = 24
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,15 @@ def range_of(values: _Array, cardinalities: NDArray[np.intp]) -> Range:
     """Return location, scale and bounds of numbers; columns of categories are left as they are."""
     numeric = (cardinalities == 0) & ~np.isnan(values).all(axis=0)
     numbers = np.where(numeric, values, 0.0)
-    scale = np.nanstd(numbers, axis=0)
-    location = np.nanmean(numbers, axis=0)
-    constant = scale <= _TINY * np.maximum(np.abs(location), 1.0)
+    low, high = np.nanmin(numbers, axis=0), np.nanmax(numbers, axis=0)
+    width = np.where(high > low, high - low, 1.0)
+    # From 0 to 1: squares of very large or small numbers are none.
+    shares = (numbers - low) / width
     return Range(
-        location, np.where(constant, 1.0, scale), np.nanmin(numbers, axis=0), np.nanmax(numbers, axis=0)
+        low + width * np.nanmean(shares, axis=0),
+        np.where(high > low, width * np.nanstd(shares, axis=0), 1.0),
+        low,
+        high,
     )
 
 
@@ -107,7 +112,7 @@ class PieceReader:
         self.reader = SeriesReader(time=time, entity=entity)
         self.context: Contents | None = None
 
-    def learn(self, series: Any, context: Any, *, longest_gap: int) -> list[PlacedPiece]:
+    def learn(self, series: Any, context: Any) -> list[PlacedPiece]:
         """Learn from a series, and return its pieces.
 
         Raises
@@ -115,7 +120,7 @@ class PieceReader:
         InvalidTableError
             If the series or context cannot be read.
         """
-        rows = self.reader.learn(series).read(series, longest_gap=longest_gap)
+        rows = self.reader.learn(series).read(series, longest_gap=_LONGEST_GAP)
         self.contents = Contents().learn(rows.table)
         values = self.contents.read(rows.table)
         self._learn_ranges(rows, values)
@@ -123,7 +128,7 @@ class PieceReader:
         self.context = None
         if context is not None:
             _check_length(context, len(rows))
-            self.context = Contents().learn(_as_table(context))
+            self.context = Contents("context").learn(_as_table(context))
             self._context_range = range_of(self.context.read(_as_table(context)), self.context.cardinalities)
         return self._pieces(rows, values, context)
 
@@ -177,7 +182,8 @@ class PieceReader:
         parts = [np.empty((n_rows, 0))]
         if self._step is not None and isinstance(stamps, pd.DatetimeIndex):
             calendar = calendar_table(stamps, step=self._step, span=self._span)
-            parts.append(pd.get_dummies(calendar).to_numpy(dtype=np.float64))
+            # Without columns there is nothing that get_dummies takes.
+            parts += [pd.get_dummies(calendar).to_numpy(dtype=np.float64)] if len(calendar.columns) else []
         parts.append(np.tile([float(entity == name) for name in self._told_entities], (n_rows, 1)))
         if self.context is not None and told is not None:
             parts.append(self._context_columns(self.context, told))
@@ -213,8 +219,7 @@ class PieceReader:
         self._step = None
         if rows.stamps is None or clock is None or not isinstance(rows.stamps, pd.DatetimeIndex):
             return
-        days = 30.4 * clock.step if clock.months else clock.step / 86_400e9
-        self._step = pd.Timedelta(days=days)
+        self._step = clock.as_timedelta()
         self._span = rows.stamps.max() - rows.stamps.min()
 
     def _pieces(self, rows: SeriesRows, values: _Array, context: Any) -> list[PlacedPiece]:
@@ -254,12 +259,17 @@ def _as_table(context: Any) -> Any:
         return context.to_frame("context" if context.name is None else context.name)
     if isinstance(context, pd.DataFrame):
         return context
-    array = np.asarray(context)
+    array = as_array(context)
     return array.reshape(-1, 1) if array.ndim == 1 else array
 
 
 def _check_length(context: Any, n_rows: int) -> None:
-    if len(context) != n_rows:
+    table = _as_table(context)
+    if table.ndim != 2:
         raise InvalidTableError(
-            f"context must have one row per row of the series, {n_rows}; got {len(context)}."
+            f"context must have shape ({n_rows},) or ({n_rows}, n_context); got {np.shape(context)}."
+        )
+    if len(table) != n_rows:
+        raise InvalidTableError(
+            f"context must have one row per row of the series, {n_rows}; got {len(table)}."
         )

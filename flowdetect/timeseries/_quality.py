@@ -15,8 +15,8 @@ from sklearn.metrics import roc_auc_score
 from flowdetect._utils.random import RandomState, resolve_seed
 from flowdetect.estimators._base import check_whole
 from flowdetect.exceptions import InvalidTableError
+from flowdetect.timeseries._channels import carry_forward
 from flowdetect.timeseries._contents import Contents
-from flowdetect.timeseries._past import carried
 from flowdetect.timeseries._reading import as_series_frame
 
 __all__ = ["compare_series"]
@@ -28,8 +28,10 @@ _Series = list[_Array]
 _LONGEST_WINDOW = 24
 _LEAST_ROWS = 16
 _MOST_WINDOWS = 4000
-# What the classifier learns from: the first part of each series, in time.
+# What the classifier learns from: this share of the series, or of each series its first rows.
 _LEARNT = 0.6
+# So many series on either side are parted into some and the others, fewer into earlier and later rows.
+_LEAST_SERIES = 4
 
 
 def compare_series(
@@ -53,7 +55,8 @@ def compare_series(
     -------
     DataFrame with the columns "value" and "baseline"
         "baseline" is the figure of the later half of the real rows against the earlier one: what two
-        stretches of one series differ by. Rows:
+        stretches of one series differ by. With at least four series on either side it is that of one half of
+        the real series against the other. Rows:
 
         - "marginal distance" of each channel: Kolmogorov-Smirnov, 0 to 1.
         - "autocorrelation error" of each channel: the largest difference of the autocorrelations at the lags
@@ -61,7 +64,8 @@ def compare_series(
         - "cross-correlation error", with several channels: the largest difference of the correlations of two
           channels, one of them up to ``window`` steps later.
         - "C2ST AUROC": how well boosted trees tell windows of the two apart that come later than those they
-          learnt from; 0.5 = not at all, 1 = always.
+          learnt from, or with at least four series on either side are of others; 0.5 = not at all,
+          1 = always.
 
     Raises
     ------
@@ -92,13 +96,16 @@ def compare_series(
             f"window must be at most an eighth of the shortest series, {shortest // 8}; got {window}."
         )
     names = _names(contents)
-    halves = [[one[: len(one) // 2] for one in tables[0]], [one[len(one) // 2 :] for one in tables[0]]]
-    columns = {"value": _measures(tables[0], tables[1], names, window, seed)}
-    columns["baseline"] = _measures(halves[0], halves[1], names, window, seed)
+    apart = min(map(len, tables)) >= _LEAST_SERIES
+    halves = _parted(tables[0], 0.5, apart, seed)
+    columns = {"value": _measures(tables[0], tables[1], names, window, apart, seed)}
+    columns["baseline"] = _measures(halves[0], halves[1], names, window, apart, seed)
     return pd.DataFrame(columns).rename_axis("measure")
 
 
-def _measures(real: _Series, drawn: _Series, names: list[str], window: int, seed: int) -> dict[str, float]:
+def _measures(
+    real: _Series, drawn: _Series, names: list[str], window: int, apart: bool, seed: int
+) -> dict[str, float]:
     joined = [np.concatenate(series) for series in (real, drawn)]
     correlations = [_correlations(series, window) for series in (real, drawn)]
     error = np.abs(correlations[0] - correlations[1]).max(axis=0)
@@ -111,8 +118,19 @@ def _measures(real: _Series, drawn: _Series, names: list[str], window: int, seed
         figures[f"autocorrelation error, {name}"] = float(error[j, j])
     if len(names) > 1:
         figures["cross-correlation error"] = float(error[~np.eye(len(names), dtype=bool)].max())
-    figures["C2ST AUROC"] = _told_apart(real, drawn, window, seed)
+    figures["C2ST AUROC"] = _told_apart(real, drawn, window, apart, seed)
     return figures
+
+
+def _parted(series: _Series, share: float, apart: bool, seed: int) -> tuple[_Series, _Series]:
+    """Return a share of the series and the others, or the earlier rows of each and the later ones."""
+    if apart:
+        order = np.random.default_rng(seed).permutation(len(series))
+        n_first = int(share * len(series))
+        return [series[k] for k in order[:n_first]], [series[k] for k in order[n_first:]]
+    ends = [int(share * len(one)) for one in series]
+    early = [one[:end] for one, end in zip(series, ends, strict=True)]
+    return early, [one[end:] for one, end in zip(series, ends, strict=True)]
 
 
 def _correlations(series: _Series, n_lags: int) -> _Array:
@@ -122,7 +140,7 @@ def _correlations(series: _Series, n_lags: int) -> _Array:
     """
     means = []
     for one in series:
-        centred = carried(one) - carried(one).mean(axis=0)
+        centred = carry_forward(one) - carry_forward(one).mean(axis=0)
         spread = centred.std(axis=0)
         centred = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0.0)
         lags = [centred[: len(centred) - lag].T @ centred[lag:] / len(centred) for lag in range(n_lags + 1)]
@@ -130,14 +148,13 @@ def _correlations(series: _Series, n_lags: int) -> _Array:
     return np.asarray(np.mean(means, axis=0))
 
 
-def _told_apart(real: _Series, drawn: _Series, window: int, seed: int) -> float:
-    """Return the AUROC of a classifier of windows, judged on later windows than it learnt from."""
+def _told_apart(real: _Series, drawn: _Series, window: int, apart: bool, seed: int) -> float:
+    """Return the AUROC of a classifier of windows, judged on others, or later ones, than it learnt from."""
     learnt, judged = [], []
     for series in (real, drawn):
-        early = [one[: int(_LEARNT * len(one))] for one in series]
-        late = [one[int(_LEARNT * len(one)) :] for one in series]
-        learnt.append(_windows(early, window))
-        judged.append(_windows(late, window))
+        first, others = _parted(series, _LEARNT, apart, seed)
+        learnt.append(_windows(first, window))
+        judged.append(_windows(others, window))
     rng = np.random.default_rng(seed)
     size = min(_MOST_WINDOWS, *map(len, learnt))
     chosen = [windows[np.sort(rng.permutation(len(windows))[:size])] for windows in learnt]

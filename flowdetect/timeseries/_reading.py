@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
+from flowdetect.preprocessing._schema import shown
 from flowdetect.timeseries._time import Clock, read_stamps
 
-__all__ = ["SeriesReader", "SeriesRows", "Stretch", "as_series_frame", "check_name"]
+__all__ = ["SeriesReader", "SeriesRows", "Stretch", "as_array", "as_series_frame", "check_name"]
 
 
 @dataclass(frozen=True)
@@ -147,14 +148,19 @@ class SeriesReader:
         absent = [name for name in named if name not in frame.columns]
         if absent:
             raise InvalidTableError(
-                f"The series has no column {absent[0]!r}, which time or entity names; it has "
-                f"{', '.join(map(repr, frame.columns[:20]))}."
+                f"The series has no column {shown(absent[0])}, which time or entity names; it has "
+                f"{', '.join(map(shown, frame.columns[:20]))}."
             )
         stamps: pd.Index | None = None
         if self.time is not None:
             stamps = read_stamps(frame[self.time], f"column {self.time!r}")
         elif isinstance(frame.index, pd.DatetimeIndex | pd.PeriodIndex):
             stamps = read_stamps(frame.index, "the index")
+        elif isinstance(frame.index, pd.MultiIndex):
+            raise InvalidTableError(
+                f"The index must have one level, or time= must name a column; it has {frame.index.nlevels}. "
+                "Turn them into columns with reset_index(), and name these by time= and entity=."
+            )
         entities = None if self.entity is None else frame[self.entity]
         if entities is not None and entities.isna().any():
             raise InvalidTableError(
@@ -182,6 +188,23 @@ class SeriesReader:
             yield Stretch(entity, filled)
 
 
+def as_array(values: Any) -> NDArray[Any]:
+    """Return an array.
+
+    Raises
+    ------
+    InvalidTableError
+        If lists differ in length.
+    """
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InvalidTableError(
+            "Rows, and series of a collection, must have one length; got lists of several. Pad them with NaN,"
+            " or pass several series as one DataFrame with a column that entity= names."
+        ) from error
+
+
 def as_series_frame(series: Any) -> Any:
     """Return a DataFrame as it is, a Series as one column, and anything else as a 2-D array.
 
@@ -193,7 +216,7 @@ def as_series_frame(series: Any) -> Any:
     if isinstance(series, pd.Series):
         series = series.to_frame("value" if series.name is None else series.name)
     if not isinstance(series, pd.DataFrame):
-        array = np.asarray(series)
+        array = as_array(series)
         if array.ndim == 1:
             array = array.reshape(-1, 1)
         if array.ndim != 2:

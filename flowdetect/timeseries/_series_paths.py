@@ -105,8 +105,10 @@ class SeriesPaths:
 
     # --- new series -------------------------------------------------------------------------------
 
-    def sample(self, n_series: int, length: int | None, rng: np.random.Generator) -> Any:
+    def sample(self, n_series: int, length: int | None, y: Any, rng: np.random.Generator) -> Any:
         """Return new series; see `SeriesAugmenter.sample`."""
+        if y is not None:
+            raise ConfigurationError("y must be None: this SeriesAugmenter was fitted without classes.")
         n_rows = len(self.longest.piece) if length is None else int(length)
         sizes = np.array([len(each.piece) for each in self.placed], dtype=np.float64)
         likely = sizes if length is not None else (sizes == sizes.max()).astype(np.float64)

@@ -11,14 +11,13 @@ from flowdetect.timeseries._time import Clock
 __all__ = ["stamps_after"]
 
 _NANOSECONDS_OF_DAY = 86_400 * 10**9
-_DAYS_OF_MONTH = 365.25 / 12
 
 
 def stamps_after(clock: Clock, stamps: pd.Index, counts: NDArray[np.int_]) -> pd.Index:
     """Return the stamps that lie so many steps after the first of the given ones.
 
-    Months keep their day, the last day of a month stays the last one, and steps of whole days keep the time
-    of the day where clocks are changed.
+    Months keep their usual day, the last day of a month stays the last one, and steps of whole days or
+    months keep the time of the day where clocks are changed.
 
     Parameters
     ----------
@@ -40,39 +39,29 @@ def stamps_after(clock: Clock, stamps: pd.Index, counts: NDArray[np.int_]) -> pd
     if not isinstance(stamps, pd.DatetimeIndex):
         numbers = stamps[0] + counts * clock.step
         return pd.Index(numbers.astype(stamps.dtype) if _whole(stamps, clock) else numbers, name=stamps.name)
-    months = _step_in_months(clock, stamps)
-    if months:
-        return _months_after(stamps, counts * months)
-    ahead = pd.to_timedelta(np.rint(counts * clock.step).astype(np.int64), unit="ns")
-    zone = stamps.tz
-    if zone is None or clock.step % _NANOSECONDS_OF_DAY:
-        return pd.DatetimeIndex(stamps[0] + ahead, name=stamps.name).as_unit(stamps.unit)
-    local = stamps[:1].tz_localize(None)[0] + ahead
-    summer = np.ones(len(local), dtype=bool)
-    located = pd.DatetimeIndex(local).tz_localize(zone, ambiguous=summer, nonexistent="shift_forward")
-    return located.rename(stamps.name).as_unit(stamps.unit)
-
-
-def _step_in_months(clock: Clock, stamps: pd.DatetimeIndex) -> int:
-    """Return the months of a step; 0 if it is none of whole months."""
     if clock.months:
-        return round(clock.step)
-    # Quarters and years differ so little in length that a clock takes them for a fixed number of days.
-    months = round(clock.step / (_DAYS_OF_MONTH * _NANOSECONDS_OF_DAY))
-    if not months or len(stamps) < 2:
-        return 0
-    numbers = stamps.year * 12 + stamps.month
-    regular = not ((numbers - numbers[0]) % months).any()
-    same_day = len(set(stamps.day)) == 1 or bool(stamps.is_month_end.all())
-    return months if regular and same_day else 0
+        return _located(_months_after(stamps, counts * round(clock.step)), stamps)
+    ahead = pd.to_timedelta(np.rint(counts * clock.step).astype(np.int64), unit="ns")
+    if stamps.tz is None or clock.step % _NANOSECONDS_OF_DAY:
+        return pd.DatetimeIndex(stamps[0] + ahead, name=stamps.name).as_unit(stamps.unit)
+    return _located(stamps[0].tz_localize(None) + ahead, stamps)
 
 
 def _months_after(stamps: pd.DatetimeIndex, months: NDArray[np.int_]) -> pd.DatetimeIndex:
-    first = stamps[0]
-    later = [first + pd.DateOffset(months=int(count)) for count in months]
-    if first.is_month_end:
-        later = [stamp + pd.offsets.MonthEnd(0) for stamp in later]
-    return pd.DatetimeIndex(later, name=stamps.name).as_unit(stamps.unit)
+    """Return local times so many months after the first stamp, on the stamps' usual day of the month."""
+    first = stamps[0].tz_localize(None)
+    days, often = np.unique(stamps.day, return_counts=True)
+    usual = 31 if stamps.is_month_end.all() else int(days[often == often.max()].max())
+    begins = pd.DatetimeIndex([first.replace(day=1) + pd.DateOffset(months=int(count)) for count in months])
+    return begins + pd.to_timedelta(np.minimum(usual, begins.days_in_month) - 1, unit="D")
+
+
+def _located(local: pd.DatetimeIndex, stamps: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """Return local times in the zone of the stamps, with their name and unit."""
+    if stamps.tz is not None:
+        summer = np.ones(len(local), dtype=bool)
+        local = local.tz_localize(stamps.tz, ambiguous=summer, nonexistent="shift_forward")
+    return local.rename(stamps.name).as_unit(stamps.unit)
 
 
 def _whole(stamps: pd.Index, clock: Clock) -> bool:

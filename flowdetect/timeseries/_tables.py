@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.tseries.api import guess_datetime_format
 
 from flowdetect.timeseries._pieces import PieceReader, PlacedPiece
 from flowdetect.timeseries._reading import as_series_frame
+from flowdetect.timeseries._time import read_stamps
 
 __all__ = ["filled_table", "forecast_table", "sample_table"]
 
@@ -57,7 +60,9 @@ def sample_table(
 
 
 def _free_name(name: Any, table: pd.DataFrame) -> Any:
-    return name if name not in table.columns else f"{name} number"
+    while name in table.columns:
+        name = f"{name} number"
+    return name
 
 
 def filled_table(reader: PieceReader, series: Any, placed: Sequence[PlacedPiece]) -> Any:
@@ -106,13 +111,7 @@ def _with_absent_rows(
     taken = table.take(np.maximum(rows, 0))
     stamps = [each.stamps for each in placed if each.stamps is not None]
     joined = stamps[0].append(list(stamps[1:]))
-    original = table[time] if time is not None else table.index
-    own = pd.Index(original).take(np.maximum(rows, 0))
-    whole = joined
-    if pd.api.types.is_numeric_dtype(own.dtype) or isinstance(own, pd.DatetimeIndex):
-        whole = joined.astype(own.dtype).where(rows < 0, own)
-    elif isinstance(own, pd.PeriodIndex):
-        whole = pd.PeriodIndex(joined, freq=own.freq)
+    whole = _stamps_with_absent(pd.Index(table[time]) if time is not None else table.index, joined, rows)
     if time is None:
         taken.index = whole.rename(table.index.name)
     else:
@@ -125,3 +124,35 @@ def _with_absent_rows(
             [entities[int(name)] for name in names], index=taken.index, dtype=table[entity].dtype
         )
     return taken
+
+
+def _stamps_with_absent(own: pd.Index, joined: pd.Index, rows: NDArray[np.intp]) -> pd.Index:
+    """Return the caller's stamps with those of absent rows among them, in the caller's form."""
+    given, places = rows >= 0, np.maximum(rows, 0)
+    if isinstance(own, pd.PeriodIndex):
+        return pd.PeriodIndex(joined, freq=own.freq)
+    if isinstance(own, pd.TimedeltaIndex):
+        joined = pd.to_timedelta(joined, unit="s")
+    if own.dtype == object or isinstance(own.dtype, pd.StringDtype):
+        read = pd.DatetimeIndex(read_stamps(own, "the time stamps"))
+        write = _writer(own, read)
+        if write is None:
+            return joined.where(~given, read.take(places))
+        return pd.Index(np.where(given, own.take(places), write(pd.DatetimeIndex(joined))), dtype=own.dtype)
+    return joined.astype(own.dtype).where(~given, own.take(places))
+
+
+def _writer(written: pd.Index, read: pd.DatetimeIndex) -> Callable[[pd.DatetimeIndex], pd.Index] | None:
+    """Return what writes dates as the caller wrote all of them; None if nothing known does."""
+    writers: list[Callable[[pd.DatetimeIndex], pd.Index]] = [
+        lambda stamps: stamps.map(str),
+        lambda stamps: stamps.map(pd.Timestamp.isoformat),
+        lambda stamps: stamps.map(pd.Timestamp.date),
+    ]
+    with warnings.catch_warnings():
+        # That a day comes first was settled when the texts were read.
+        warnings.simplefilter("ignore", UserWarning)
+        form = guess_datetime_format(written[0]) if isinstance(written[0], str) else None
+    if form is not None:
+        writers.insert(0, lambda stamps: stamps.strftime(form))
+    return next((write for write in writers if (write(read).to_numpy() == written.to_numpy()).all()), None)

@@ -14,6 +14,9 @@ __all__ = ["Clock", "read_stamps"]
 
 # A stamp may be off by this share of a step, and of a tenth of a gap: loggers are late by milliseconds.
 _JITTER = 0.05
+# Steps of days rather than of months are equal within this share: an hour of summer time in 28 days is less,
+# a leap day in a year is more.
+_EXACT = 2e-3
 _DAYS_OF_SHORTEST_MONTH = 28
 _NANOSECONDS_OF_DAY = 86_400 * 10**9
 
@@ -58,8 +61,8 @@ def _read_texts(texts: pd.Index, name: str) -> pd.DatetimeIndex:
             return pd.DatetimeIndex(pd.to_datetime(texts, utc=True))
         except (ValueError, TypeError):
             raise InvalidTableError(
-                f"{name} must hold dates or numbers; {reason}. Convert it first, for example with "
-                "pandas.to_datetime and its format."
+                f"{name} must hold dates or numbers; {str(reason).splitlines()[0].rstrip('.')}. Convert it "
+                "first, for example with pandas.to_datetime and its format."
             ) from reason
 
 
@@ -85,6 +88,9 @@ class Clock:
     def learn(cls, groups: list[pd.Index]) -> Clock:
         """Take the commonest distance of neighbouring stamps as the step.
 
+        Dates that keep to one day of the month, or to its end, are counted in months, of which a quarter has
+        3 and a year 12; so are dates on other days, at least 28 days apart, if their distances differ.
+
         Parameters
         ----------
         groups : list of Index
@@ -99,19 +105,19 @@ class Clock:
         distances = np.concatenate([np.diff(_numbers(group)) for group in groups])
         if not len(distances):
             return cls(1.0, months=False, dates=dates)
-        step = _commonest(distances)
-        clock = cls(step, months=False, dates=dates)
-        if clock._all_whole(distances):
-            return clock
+        clock = cls(_commonest(distances), months=False, dates=dates)
         if dates and distances.min() >= _DAYS_OF_SHORTEST_MONTH * _NANOSECONDS_OF_DAY:
             months = np.concatenate([np.diff(_month_numbers(group)) for group in groups])
-            monthly = cls(_commonest(months), months=True, dates=True)
-            if months.min() > 0 and monthly._all_whole(months):
+            monthly = cls(max(_commonest(months), 1.0), months=True, dates=True)
+            by_calendar = all(map(_keeps_its_day, groups)) or not clock._all_exact(distances)
+            if by_calendar and monthly._all_whole(months):
                 return monthly
+        if clock._all_whole(distances):
+            return clock
         raise InvalidTableError(
             "Time stamps must be a fixed step apart, gaps aside; most are "
-            f"{clock.describe(step)} apart, but others {clock._odd(distances)}. Resample the series first, "
-            "for example with series.resample(...).mean()."
+            f"{clock.describe(clock.step)} apart, but others {clock._odd(distances)}. Resample the series "
+            "first, for example with series.resample(...).mean()."
         )
 
     def count(self, stamps: pd.Index) -> NDArray[np.int64]:
@@ -148,7 +154,7 @@ class Clock:
     def describe(self, distance: float) -> str:
         """Return a distance of stamps in words."""
         if self.months:
-            return f"{distance:g} months"
+            return f"{distance:g} month{'s' if distance != 1 else ''}"
         return str(pd.Timedelta(int(distance), unit="ns")) if self.dates else f"{distance:g}"
 
     def _all_whole(self, distances: NDArray[np.float64]) -> bool:
@@ -159,6 +165,10 @@ class Clock:
         slack = _JITTER * np.maximum(steps / 10.0, 1.0)
         whole: NDArray[np.bool_] = (np.abs(steps - np.rint(steps)) <= slack) & (np.rint(steps) >= 1)
         return whole
+
+    def _all_exact(self, distances: NDArray[np.float64]) -> bool:
+        steps = distances / self.step
+        return bool((np.abs(steps - np.rint(steps)) <= _EXACT).all())
 
     def _odd(self, distances: NDArray[np.float64]) -> str:
         return self.describe(float(distances[~self._whole(distances)][0]))
@@ -177,6 +187,11 @@ def _month_numbers(stamps: pd.Index) -> NDArray[np.float64]:
     dates = pd.DatetimeIndex(stamps)
     months: NDArray[np.float64] = np.asarray(dates.year * 12 + dates.month, dtype=np.float64)
     return months
+
+
+def _keeps_its_day(stamps: pd.Index) -> bool:
+    dates = pd.DatetimeIndex(stamps)
+    return len(set(dates.day)) <= 1 or bool(dates.is_month_end.all())
 
 
 def _commonest(distances: NDArray[np.float64]) -> float:

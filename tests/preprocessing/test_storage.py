@@ -162,6 +162,16 @@ def test_infinity_is_refused_in_training_too():
         TableEncoder().fit(pd.DataFrame({"n": [1.0, np.inf]}))
 
 
+def test_messages_show_the_columns_of_arrays_by_plain_numbers():
+    with pytest.raises(InvalidTableError, match="column 1 holds infinity"):
+        TableEncoder().fit(np.array([[0.0, np.inf], [1.0, 2.0]]))
+    encoder = TableEncoder().fit(np.random.default_rng(0).normal(size=(9, 2)))
+    with pytest.raises(InvalidTableError, match="Column 1 was numeric in training"):
+        encoder.encode(np.array([[0.0, "a"]], dtype=object))
+    with pytest.raises(InvalidTableError, match=r"NaN came in: 0 \(1 row"):
+        encoder.encode(np.array([[np.nan, 1.0]]))
+
+
 ARRAYS = [
     np.arange(6, dtype=np.float32).reshape(3, 2),
     np.arange(6).reshape(3, 2),

@@ -1,3 +1,4 @@
+import pickle
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,6 @@ from sklearn.exceptions import NotFittedError
 
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
 from flowdetect.timeseries._augmenter import SeriesAugmenter
-from flowdetect.timeseries._stamps import stamps_after
-from flowdetect.timeseries._time import Clock
 
 Array = NDArray[np.float64]
 SEASON = 12
@@ -126,6 +125,13 @@ class TestForecast:
         assert paths.loc["south"].median(axis=None) == pytest.approx(1000.0, rel=0.1)
         assert (paths >= 0.0).all(axis=None)
 
+    @pytest.mark.parametrize("freq", ["W", "MS", "ME", "QS", "QE", "YS", "YE"])
+    def test_keeps_to_the_calendar_behind_gaps(self, freq: str) -> None:
+        index = pd.date_range("1900-01-01", periods=90, freq=freq)
+        series = pd.Series(waves(90), index=index).drop(index[[5, *range(20, 33)]])
+        paths = augmenter(max_steps=5).fit(series.iloc[:-10]).forecast(steps=10, n_paths=2, random_state=0)
+        assert paths.index.equals(index[-10:])
+
     def test_context_changes_what_is_to_come(self) -> None:
         rng = np.random.default_rng(0)
         flag = rng.random(500) < 0.3
@@ -179,6 +185,11 @@ class TestSample:
     @pytest.mark.parametrize("length", [1, 40, 450])
     def test_has_the_length_asked_for(self, of_waves: SeriesAugmenter, length: int) -> None:
         assert of_waves.sample(2, length=length, random_state=0).shape == (2, length, 1)
+
+    def test_numbers_series_under_a_free_name(self) -> None:
+        table = pd.DataFrame({"series": waves(60), "series number": waves(60, seed=1)})
+        drawn = augmenter(max_steps=5).fit(table).sample(2, length=5, random_state=0)
+        assert drawn.columns.tolist() == ["series number number", "series", "series number"]
 
     def test_names_new_entities_and_keeps_columns(self, of_entities: SeriesAugmenter) -> None:
         drawn = of_entities.sample(3, length=20, random_state=0)
@@ -286,12 +297,33 @@ class TestFill:
         filled = of_waves.fill(holed, random_state=0)
         np.testing.assert_allclose(filled[missing], waves(400)[missing], atol=0.6)
 
-    @pytest.mark.parametrize("as_text", [False, True])
-    def test_of_a_column_of_time(self, as_text: bool) -> None:
-        day = pd.Series(pd.date_range("2024", periods=100))
-        table = pd.DataFrame({"day": day.dt.strftime("%Y-%m-%d") if as_text else day, "wave": waves(100)})
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda day: day,
+            lambda day: day.dt.strftime("%d/%m/%Y"),
+            lambda day: day.dt.strftime("%Y-%m-%dT%H:%M:%S"),
+            lambda day: day.dt.tz_localize("Etc/GMT-2").astype(str),
+            lambda day: day.dt.strftime("%Y%m%d").astype(object),
+            lambda day: day.dt.date,
+            lambda day: day - day[0],
+            lambda day: day.dt.to_period("D"),
+            lambda day: np.arange(100) * 5,
+        ],
+    )
+    def test_of_a_column_of_time_keeps_its_form(self, write: Any) -> None:
+        day = pd.Series(pd.date_range("2024-01-13", periods=100))
+        table = pd.DataFrame({"day": write(day), "wave": waves(100)})
         filled = augmenter(max_steps=5, time="day").fit(table).fill(table.drop([5, 6]), random_state=0)
-        assert filled["day"].tolist() == day.tolist()
+        pd.testing.assert_series_equal(filled["day"], table["day"])
+
+    def test_of_texts_without_a_common_format_gives_dates(self) -> None:
+        hours = pd.date_range("2024-03-29", periods=100, freq="h", tz="Europe/Berlin").to_series(range(100))
+        texts = hours.map(pd.Timestamp.isoformat)
+        table = pd.DataFrame({"hour": texts, "wave": waves(100)})
+        model = augmenter(max_steps=5, time="hour").fit(table)
+        assert model.fill(table.drop([5, 6]), random_state=0)["hour"].tolist() == hours.tolist()
+        assert model.fill(table)["hour"].tolist() == texts.tolist()
 
     def test_gives_back_what_has_no_gap(self, of_waves: SeriesAugmenter) -> None:
         series = pd.Series(waves(100), name="wave")
@@ -326,9 +358,26 @@ class TestReproducibility:
         one, two = (of_waves.forecast(steps=3, n_paths=2, random_state=seed) for seed in (1, 2))
         assert (one != two).any(axis=None)
 
+    def test_a_copy_on_disk_draws_the_same(
+        self, of_waves: SeriesAugmenter, of_classes: SeriesAugmenter
+    ) -> None:
+        for model in (of_waves, of_classes):
+            again = pickle.loads(pickle.dumps(model))
+            np.testing.assert_array_equal(
+                again.sample(2, length=9, random_state=1), model.sample(2, length=9, random_state=1)
+            )
+
+    def test_a_fit_that_fails_leaves_nothing_behind(self) -> None:
+        model = augmenter(max_steps=5).fit(waves(60))
+        with pytest.raises(InvalidTableError):
+            model.fit(waves(3))
+        with pytest.raises(NotFittedError):
+            model.sample()
+
     def test_clones_have_the_same_parameters(self) -> None:
         model = augmenter(window=30, season=7, entity="shop")
         assert clone(model).get_params() == model.get_params()
+        assert "season=7, window=30" in repr(model)
 
 
 class TestParameters:
@@ -346,6 +395,13 @@ class TestParameters:
             ({"window": 0}, "window must be a whole number"),
             ({"season": 1}, "season must be at least 2"),
             ({"season": "weekly"}, "season must be a whole number"),
+            (
+                {"season": 40},
+                "season=40 needs .* a series of three times as many; got window='auto', and 100",
+            ),
+            ({"season": 12, "window": 5}, "season=12 needs a window of more rows.*; got window=5"),
+            ({"window": np.array([1, 2])}, "window must be a whole number"),
+            ({"random_state": "one"}, "random_state must be None, a non-negative whole number"),
             ({"entity": ["shop"]}, "entity must be the name of one column"),
         ],
     )
@@ -359,6 +415,25 @@ class TestRefusals:
         ("series", "y", "message"),
         [
             ([1.0], None, "at least 8 rows with a row before them"),
+            (waves(5), None, "at least 8 rows with a row before them; 4 of 5"),
+            ([[1.0, 2.0], [3.0]], None, "must have one length; got lists of several"),
+            ([[1.0, 2.0], [3.0]], [0, 1], "must have one length; got lists of several"),
+            (np.append(waves(50), np.inf), None, "column 0 holds infinity"),
+            (waves(50)[:, None].astype(complex), None, "must be real"),
+            (
+                pd.Series(waves(4), index=pd.MultiIndex.from_product([["a", "b"], [0, 1]])),
+                None,
+                "The index must have one level.*reset_index",
+            ),
+            (
+                pd.Series(waves(3), index=pd.DatetimeIndex(["2024-01-02", "2024-01-01", "2024-01-02"])),
+                None,
+                "Each time stamp must occur once; 2024-01-02",
+            ),
+            (np.zeros((4, 10)), [0, 1, 2, None], "a class for each of the 4 series; 1 have none"),
+            (np.zeros((4, 10)), [0.5, 0.1, 1.0, 2.0], "must hold classes: .*; got 0.5 and others"),
+            (np.zeros((4, 10)), np.array([0, "a", 1, 2], dtype=object), "must hold classes: .* of one type"),
+            (np.zeros((4, 10)), np.zeros((4, 2)), r"one class for each of the 4 series; got \(4, 2\)"),
             (np.full((50, 1), np.nan), None, "all 50 are missing; drop it"),
             (np.zeros((4, 10, 1)), [], "one class for each of the 4 series; got 0"),
             (np.zeros((4, 10)), [0, 1], "one class for each of the 4 series; got 2"),
@@ -415,6 +490,12 @@ class TestRefusals:
             of_waves.forecast(steps=7, context=np.zeros(7))
         with pytest.raises(InvalidTableError, match="must have one row per row of the series, 50; got 4"):
             augmenter().fit(waves(50), context=np.zeros(4))
+        with pytest.raises(InvalidTableError, match=r"context must have shape \(50,\) or .*; got \(\)"):
+            augmenter().fit(waves(50), context=3)
+        with pytest.raises(
+            InvalidTableError, match="context must have the columns of fit; it lacks 'holiday'"
+        ):
+            of_entities.forecast(steps=7, context=holidays(14).set_axis(["feast"], axis=1))
 
     def test_before_fit(self) -> None:
         for call in (lambda m: m.sample(), lambda m: m.forecast(steps=1), lambda m: m.fill(waves(9))):
@@ -432,6 +513,40 @@ class TestConstantAndShort:
         assert (model.forecast(steps=5, n_paths=3, random_state=0) == 7).all(axis=None)
         assert (model.sample(2, random_state=0) == 7).all()
 
+    def test_one_among_other_channels_stays_one(self) -> None:
+        table = pd.DataFrame({"wave": waves(60), "same": 5, "state": "on"})
+        drawn = augmenter(max_steps=5).fit(table).sample(2, random_state=0)
+        assert (drawn["same"] == 5).all() and (drawn["state"] == "on").all()
+
+    @pytest.mark.parametrize("scale", [1e-200, 1e-10, 1e9, 1e200])
+    @pytest.mark.parametrize("offset", [0.0, 1e6])
+    def test_units_play_no_part(self, scale: float, offset: float) -> None:
+        model, plain = (
+            augmenter(max_steps=5).fit(unit * (offset + waves(100)).astype(np.float64))
+            for unit in (scale, 1.0)
+        )
+        paths, usual = (m.forecast(steps=5, n_paths=4, random_state=0) for m in (model, plain))
+        np.testing.assert_allclose(paths / scale, usual, rtol=1e-3)
+
+    def test_nine_rows_are_enough(self) -> None:
+        model = augmenter(max_steps=5).fit(waves(9))
+        assert np.isfinite(model.forecast(steps=2, n_paths=1, random_state=0)).all(axis=None)
+
+    def test_a_class_of_one_series_is_drawn(self) -> None:
+        series, y = collection()
+        resampled, labels = augmenter(max_steps=5).fit_resample(series[:31], y[:31])
+        assert np.isfinite(resampled).all() and (labels == "fast").sum() == 30
+
+    def test_channels_may_lack_all_but_an_entry(self) -> None:
+        table = pd.DataFrame({"wave": waves(60), "once": np.nan})
+        with pytest.raises(
+            InvalidTableError, match="Column 'once' has no entries, all 60 are missing; drop it"
+        ):
+            augmenter().fit(table)
+        table.loc[7, "once"] = 2.0
+        drawn = augmenter(max_steps=5).fit(table).sample(1, random_state=0)
+        assert (drawn["once"] == 2.0).all()
+
     def test_a_series_shorter_than_the_window_can_be_continued(self, of_waves: SeriesAugmenter) -> None:
         assert of_waves.window_ > 3
         assert np.isfinite(of_waves.forecast(waves(3), steps=4, n_paths=3, random_state=0)).all(axis=None)
@@ -442,22 +557,3 @@ class TestConstantAndShort:
         model = augmenter().fit(values)
         assert np.isfinite(model.forecast(steps=5, n_paths=5, random_state=0)).all(axis=None)
         assert np.isfinite(model.sample(1, length=50, random_state=0)).all()
-
-
-class TestStampsAfter:
-    @pytest.mark.parametrize(
-        ("first", "freq"), [("2024-01-31", "ME"), ("2024-01-15", "D"), ("2024-01-01", "QS"), ("2024", "7h")]
-    )
-    def test_are_those_of_the_clock(self, first: str, freq: str) -> None:
-        stamps = pd.date_range(first, periods=20, freq=freq)
-        clock = Clock.learn([stamps])
-        assert stamps_after(clock, stamps, np.arange(20)).equals(stamps)
-
-    def test_days_keep_their_hour_where_clocks_change(self) -> None:
-        stamps = pd.date_range("2024-03-25", periods=20, freq="D", tz="Europe/Berlin")
-        clock = Clock.learn([stamps[:5]])
-        assert stamps_after(clock, stamps[:5], np.arange(20)).equals(stamps)
-
-    def test_numbers_stay_whole(self) -> None:
-        stamps = pd.Index([3, 5, 7])
-        assert stamps_after(Clock.learn([stamps]), stamps, np.arange(4)).tolist() == [3, 5, 7, 9]

@@ -6,7 +6,7 @@ from scipy.stats import norm
 from flowdetect import FlowDensity
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.timeseries._next_value import NextValue, Piece
-from flowdetect.timeseries._past import find_season, past_features, pasts_of, plan_past
+from flowdetect.timeseries._past import past_features, pasts_of, plan_past
 
 Array = NDArray[np.float64]
 PHI = 0.8
@@ -136,8 +136,11 @@ class TestDraw:
 
 class TestFit:
     def test_refuses_too_few_rows(self) -> None:
-        with pytest.raises(InvalidTableError, match="at least 8 rows with a row before them; 3 of 5"):
+        with pytest.raises(InvalidTableError, match="at least 8 rows with a row before them; 4 of 5"):
             fitted(as_piece(np.arange(5.0)))
+
+    def test_takes_as_few_rows_as_it_says(self) -> None:
+        assert fitted(as_piece(np.arange(9.0))).first_row_ == 1
 
     def test_tells_trends_from_levels(self) -> None:
         rows = np.arange(400)
@@ -166,15 +169,3 @@ class TestPast:
     def test_no_more_rows_are_looked_at_than_asked_for(self, window: int | None, season: int | None) -> None:
         plan = plan_past(100, 1, window=window, season=season)
         assert plan.window <= max(2, 100 // 3 if window is None else window)
-
-    @pytest.mark.parametrize("seed", range(4))
-    def test_a_season_is_found_where_there_is_one(self, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        waves = np.sin(np.arange(600) * 2.0 * np.pi / 24)[:, None] + rng.normal(size=(600, 2))
-        assert find_season([waves]) == pytest.approx(24, abs=1)
-        assert find_season([rng.normal(size=(600, 1))]) is None
-        assert find_season([autoregression(600, seed)[:, None]]) is None
-
-    @pytest.mark.parametrize("values", [np.zeros((100, 1)), np.zeros((4, 1)), np.full((50, 1), np.nan)])
-    def test_constant_and_short_series_have_none(self, values: Array) -> None:
-        assert find_season([values]) is None

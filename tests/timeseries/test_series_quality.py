@@ -56,6 +56,16 @@ def test_collections_and_tables_are_understood() -> None:
     assert "marginal distance, kind = a" in measures.index
 
 
+def test_many_series_are_parted_by_series() -> None:
+    # All change in the middle: earlier rows say little of later ones, some series all of the others.
+    rng = np.random.default_rng(0)
+    real, drawn = (rng.normal(size=(40, 64, 1)) + 4.0 * (np.arange(64) >= 32)[:, None] for _ in range(2))
+    alike = compare_series(real, drawn, random_state=0)
+    assert alike.loc["marginal distance, 0", "baseline"] < 0.1
+    assert alike.loc["C2ST AUROC"].to_numpy() == pytest.approx([0.5, 0.5], abs=0.1)
+    assert compare_series(real, drawn * 1.5, random_state=0).loc["C2ST AUROC", "value"] > 0.7
+
+
 def test_missing_values_are_left_out() -> None:
     real = noise(0)
     real[100:150] = np.nan

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from flowdetect.exceptions import InvalidTableError
+from flowdetect.timeseries import SeriesOutlierDetector
 from flowdetect.timeseries._time import Clock, read_stamps
 
 
@@ -13,17 +14,62 @@ def test_steps_are_counted_over_gaps() -> None:
     np.testing.assert_array_equal(clock.count(stamps), [0, 1, 2, 5, 6, 7])
 
 
-@pytest.mark.parametrize("freq", ["ME", "MS", "QS", "YS"])
-def test_calendar_months_are_steps(freq: str) -> None:
-    stamps = pd.date_range("2019-01-31", periods=12, freq=freq)
-    clock = Clock.learn([stamps.delete(4)])
-    np.testing.assert_array_equal(clock.count(stamps), np.arange(12))
+CALENDAR = [("MS", 1), ("ME", 1), ("QS", 3), ("QE", 3), ("6MS", 6), ("YS", 12), ("YE", 12), ("BQE", 3)]
 
 
-def test_months_are_called_so() -> None:
-    clock = Clock.learn([pd.date_range("2019-01-31", periods=12, freq="ME")])
-    assert clock.describe(clock.step) == "1 months"
-    assert clock.as_timedelta() == pd.Timedelta(days=365.25 / 12)
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+@pytest.mark.parametrize(("freq", "n_months"), CALENDAR)
+def test_calendar_months_are_steps(freq: str, n_months: int, zone: str | None) -> None:
+    stamps = pd.date_range("2019-01-01", periods=40, freq=freq, tz=zone)
+    gaps = np.r_[3, 8:12, 15:33]
+    clock = Clock.learn([stamps.delete(gaps)])
+    assert clock.months and clock.step == n_months
+    np.testing.assert_array_equal(clock.count(stamps.delete(gaps)), np.delete(np.arange(40), gaps))
+    np.testing.assert_array_equal(clock.count(stamps), np.arange(40))
+
+
+@pytest.mark.parametrize("freq", ["ME", "QS", "QE", "YS"])
+def test_a_detector_takes_months_quarters_and_years_with_gaps(freq: str) -> None:
+    stamps = pd.date_range("1800-01-01", periods=200, freq=freq).delete([50, *range(120, 133)])
+    waves = np.sin(np.arange(len(stamps))) + 0.1 * np.random.default_rng(0).normal(size=len(stamps))
+    detector = SeriesOutlierDetector(window=12, max_steps=5, random_state=0)
+    scores = detector.fit(pd.Series(waves, index=stamps)).score_samples(pd.Series(waves, index=stamps))
+    assert scores.shape == stamps.shape and np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("freq", ["28D", "30D", "91D", "365D"])
+def test_equal_steps_of_many_days_are_no_months(freq: str) -> None:
+    stamps = pd.date_range("2019-01-15", periods=40, freq=freq, tz="Europe/Berlin")
+    clock = Clock.learn([stamps.delete([3, 4, 5])])
+    assert not clock.months
+    np.testing.assert_array_equal(clock.count(stamps), np.arange(40))
+
+
+def test_two_dates_on_one_day_are_months_apart() -> None:
+    assert Clock.learn([pd.DatetimeIndex(["2023-01-01", "2024-01-01"])]).step == 12
+    assert not Clock.learn([pd.DatetimeIndex(["2023-01-01", "2023-01-31"])]).months
+
+
+def test_entities_may_keep_to_different_days() -> None:
+    groups = [
+        pd.date_range(first, periods=3, freq=pd.DateOffset(months=1)) for first in ("2023", "2023-01-05")
+    ]
+    assert Clock.learn(groups).months
+
+
+@pytest.mark.parametrize(("freq", "words"), [("ME", "1 month"), ("YS", "12 months")])
+def test_months_are_called_so(freq: str, words: str) -> None:
+    clock = Clock.learn([pd.date_range("2019-01-31", periods=12, freq=freq)])
+    assert clock.describe(clock.step) == words
+    assert clock.as_timedelta() == pd.Timedelta(days=365.25 / 12) * clock.step
+
+
+def test_refuses_stamps_between_months() -> None:
+    quarters = pd.date_range("2019", periods=8, freq="QS")
+    with pytest.raises(InvalidTableError, match="fixed step apart"):
+        Clock.learn([quarters.append(pd.DatetimeIndex(["2021-02-01"]))])
+    with pytest.raises(InvalidTableError, match="multiples of 3 months apart, as in fit; some are 1 month"):
+        Clock.learn([quarters]).count(pd.DatetimeIndex(["2021-01-01", "2021-02-01"]))
 
 
 def test_jitter_is_no_irregular_step() -> None:
