@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flowdetect.estimators import FlowAugmenter, FlowDensity, FlowOutlierDetector
+    from flowdetect.persistence import load, save
 
-__all__ = ["FlowAugmenter", "FlowDensity", "FlowOutlierDetector", "__version__"]
+__all__ = ["FlowAugmenter", "FlowDensity", "FlowOutlierDetector", "__version__", "load", "save"]
 
 __version__ = "0.1.0"
 
-_HOMES = dict.fromkeys(("FlowAugmenter", "FlowDensity", "FlowOutlierDetector"), "estimators")
+_ESTIMATORS = ("FlowAugmenter", "FlowDensity", "FlowOutlierDetector")
+_HOMES = dict.fromkeys(_ESTIMATORS, "estimators") | dict.fromkeys(("load", "save"), "persistence")
 _SUBMODULES = (
     *("calibration", "estimators", "exceptions", "explanation"),
-    *("flows", "plotting", "preprocessing", "quality", "training"),
+    *("flows", "persistence", "plotting", "preprocessing", "quality", "timeseries", "training"),
 )
 
 
@@ -40,4 +42,4 @@ if not TYPE_CHECKING:
 
     if not _is_command():
         # Into the namespace: there are callers that look names up in it.
-        globals().update({name: __getattr__(name) for name in _HOMES})
+        globals().update({name: __getattr__(name) for name in _ESTIMATORS})

@@ -6,6 +6,7 @@
     ├── InvalidTableError      (also ValueError)    the rows or columns given cannot be used
     ├── ConfigurationError     (also ValueError)    parameters that do not go together
     ├── ConstraintError        (also ValueError)    rows that fulfil the constraints were not drawn
+    ├── ModelFileError         (also ValueError)    a file does not hold a model that can be trusted
     └── TrainingError          (also RuntimeError)  the loss did not stay finite
     FlowDetectWarning          (also UserWarning)
     ├── TableWarning           columns ignored or values that lose precision
@@ -18,6 +19,7 @@ __all__ = [
     "FlowDetectError",
     "FlowDetectWarning",
     "InvalidTableError",
+    "ModelFileError",
     "TableWarning",
     "TrainingError",
     "TrainingWarning",
@@ -38,6 +40,10 @@ class ConfigurationError(FlowDetectError, ValueError):
 
 class ConstraintError(FlowDetectError, ValueError):
     """Rows that fulfil the constraints, or the conditions, were not drawn however often it was tried."""
+
+
+class ModelFileError(FlowDetectError, ValueError):
+    """A file does not hold a model, or not as it was written, or a model cannot be written to a file."""
 
 
 class TrainingError(FlowDetectError, RuntimeError):

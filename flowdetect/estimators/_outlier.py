@@ -226,7 +226,7 @@ class FlowOutlierDetector(OutlierMixin, ReasonsEstimator, CalibratedEstimator):
             held_out_scores = self._held_out_scores(source.table, splits)
             self.training_scores_ = np.full(len(kept), np.nan)
             self.training_scores_[kept] = held_out_scores
-            self._calibration_scores = held_out_scores[known >= 0] if len(splits) > 1 else None
+            self._calibration_scores = np.sort(held_out_scores[known >= 0]) if len(splits) > 1 else None
             self.typical_score_ = float(np.median(held_out_scores))
             self._learn_reasons(source, rng)
             self.offset_ = self._choose_offset(source.table, known, held_out_scores)

@@ -1,5 +1,6 @@
 """Conditional normalising flows; every piece is an nflows Transform or Distribution."""
 
+from flowdetect.flows._architecture import DensityArchitecture
 from flowdetect.flows._autoregressive import AffineAutoregressive, SplineAutoregressive
 from flowdetect.flows._build import FlowConfig, FlowSettings, build_flow, sample_flow
 from flowdetect.flows._conditioners import LearntParameters, PlainNetwork, ResidualNetwork
@@ -17,6 +18,7 @@ __all__ = [
     "AutoregressiveCategorical",
     "CodeEmbedding",
     "ContextEmbedding",
+    "DensityArchitecture",
     "DiagonalNormal",
     "FlowConfig",
     "FlowSettings",

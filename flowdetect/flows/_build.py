@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from flowdetect.flows._coupling import AffineCoupling, SplineCoupling
 from flowdetect.flows._distributions import DiagonalNormal, StandardNormal
 from flowdetect.flows._linear import LULinear
 
-__all__ = ["FlowConfig", "FlowSettings", "build_flow", "local_seed", "sample_flow"]
+__all__ = ["FlowConfig", "FlowSettings", "build_flow", "local_seed", "sample_flow", "splits_of"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kind": ("coupling", "autoregressive"),
@@ -144,7 +145,7 @@ class FlowConfig(FlowSettings):
         return self.n_context + (self.n_features if self.masked else 0)
 
 
-def build_flow(config: FlowConfig, *, seed: int) -> Flow:
+def build_flow(config: FlowConfig, *, seed: int, splits: Sequence[Sequence[int]] | None = None) -> Flow:
     """Build the flow of a configuration, starting near the identity.
 
     Parameters
@@ -153,11 +154,18 @@ def build_flow(config: FlowConfig, *, seed: int) -> Flow:
     seed : int
         Decides the splits (orders) of the features and the initial weights. Torch's global random stream is
         neither read nor moved.
+    splits : sequence of sequence of int, optional
+        Instead of drawn ones, as :func:`splits_of` gives them.
 
     Returns
     -------
     nflows.flows.Flow
         ``log_prob(inputs, context)`` in nats. Draw rows with :func:`sample_flow`.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is not one split for each layer, or one does not fit.
 
     Examples
     --------
@@ -167,11 +175,28 @@ def build_flow(config: FlowConfig, *, seed: int) -> Flow:
     """
     with local_seed(seed) as generator:
         transforms: list[Transform] = [_Unobserved(config.n_features)] if config.masked else []
-        for split in _splits(config, generator):
+        drawn = _splits(config, generator) if splits is None else _given_splits(config, splits)
+        for split in drawn:
             if config.mixing == "lu":
                 transforms.append(LULinear(config.n_features))
             transforms.append(_layer(config, split))
         return Flow(LayerChain(transforms), _base(config))
+
+
+def splits_of(flow: Flow) -> list[list[int]]:
+    """Return for each layer of a flow the features it transforms (coupling), or their order (autoregressive).
+
+    Examples
+    --------
+    >>> splits_of(build_flow(FlowConfig(2, n_layers=2, kind="autoregressive"), seed=0))
+    [[0, 1], [1, 0]]
+    """
+    layers = list(flow._transform._transforms)
+    return [
+        layer.transform_features.tolist() if hasattr(layer, "transform_features") else list(layer.order)
+        for layer in layers
+        if hasattr(layer, "transform_features") or hasattr(layer, "order")
+    ]
 
 
 def sample_flow(
@@ -262,6 +287,28 @@ def _splits(config: FlowConfig, generator: torch.Generator) -> list[Tensor]:
         else:
             splits += make(config.n_features, separated, generator)
     return splits[: config.n_layers]
+
+
+def _given_splits(config: FlowConfig, splits: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Return the splits as `_splits` does."""
+    orders = config.kind == "autoregressive"
+    fits = all(
+        0 < len(split) == len(set(split)) and set(split) <= set(range(config.n_features)) for split in splits
+    )
+    if (
+        len(splits) != config.n_layers
+        or not fits
+        or (orders and any(map(config.n_features.__ne__, map(len, splits))))
+    ):
+        raise ConfigurationError(
+            f"splits must have {config.n_layers} entries, each of different features out of "
+            f"{config.n_features}; got {splits!r}."
+        )
+    if orders:
+        return [torch.tensor(split) for split in splits]
+    return [
+        torch.zeros(config.n_features, dtype=torch.bool).index_fill(0, torch.tensor(s), True) for s in splits
+    ]
 
 
 def _order_pair(n_features: int, separated: Tensor, generator: torch.Generator) -> list[Tensor]:

@@ -105,6 +105,8 @@ class TableDensity(Distribution):
         Of the discrete part, see :class:`AutoregressiveCategorical`.
     marginals : sequence of array-like, optional
         Frequencies of the codes, to start at the independent model.
+    splits : sequence of sequence of int, optional
+        Of the flow's layers, see :func:`build_flow`.
 
     Raises
     ------
@@ -134,6 +136,7 @@ class TableDensity(Distribution):
         seed: int,
         smoothing: float = 1e-4,
         marginals: Sequence[Sequence[float]] | None = None,
+        splits: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         if layout.n_columns == 0:
@@ -144,7 +147,7 @@ class TableDensity(Distribution):
         self._gates = [
             [j for j, gate in enumerate(layout.gates) if gate == i] for i in range(layout.n_values)
         ]
-        settings = settings or FlowSettings()
+        settings = self.settings = settings or FlowSettings()
         with local_seed(seed):
             self.context_embedding = ContextEmbedding(context_layout, n_extra=n_extra_context)
             self.code_embedding: CodeEmbedding | None = None
@@ -164,7 +167,7 @@ class TableDensity(Distribution):
                     self.code_embedding = CodeEmbedding(layout.cardinalities)
         self.flow: Flow | None = None
         if layout.n_values:
-            self.flow = build_flow(self._flow_config(settings), seed=seed)
+            self.flow = build_flow(self._flow_config(settings), seed=seed, splits=splits)
 
     def log_prob_parts(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the two parts of the log-density apart.

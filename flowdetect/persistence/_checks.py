@@ -1,0 +1,182 @@
+"""What the parts of a model must have in common: each could be right by itself, and all of them wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from flowdetect.exceptions import ModelFileError
+from flowdetect.flows import TableDensity
+from flowdetect.preprocessing import TableEncoder
+
+__all__ = ["check_object"]
+
+
+def check_object(kind: str, built: Any) -> None:
+    """Refuse an object whose parts do not go together.
+
+    Raises
+    ------
+    ModelFileError
+    """
+    if kind in _CHECKS:
+        _CHECKS[kind](built)
+
+
+def _require(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise ModelFileError(f"{sentence}.")
+
+
+def _density_fits(
+    density: TableDensity, encoder: TableEncoder, context: TableEncoder | None, extra: int
+) -> None:
+    embedding = density.context_embedding
+    given = embedding.layout
+    fits = density.layout == encoder.layout_ and embedding.n_columns == given.n_columns + extra
+    fits = fits and (given.n_columns == 0 if context is None else given == context.layout_)
+    _require(fits, "a density and the encoder of its columns have different columns")
+
+
+def _check_density(built: Any) -> None:
+    _check_table(built)
+    _density_fits(built.density_, built.encoder_, built.context_encoder_, 0)
+
+
+def _check_table(built: Any) -> None:
+    _require(
+        built.n_features_in_ == built.encoder_.n_features_in_, "n_features_in_ is another than the schema's"
+    )
+    names, own = (list(getattr(each, "feature_names_in_", ())) for each in (built, built.encoder_))
+    _require(names == own, "feature_names_in_ are other names than the schema's")
+
+
+def _check_detector(built: Any) -> None:
+    _check_table(built)
+    _require(built.context_encoder_ is None, "a detector has no context")
+    _require(
+        len(built._members) >= 1
+        and [m.density for m in built._members] == built.densities_
+        and len(built.training_results_) == len(built.densities_),
+        "members and densities are not the same",
+    )
+    width = len(built.encoder_.coordinate_columns_)
+    for member in built._members:
+        _density_fits(member.density, built.encoder_, None, 1)
+        for neighbours in (member.neighbours, member.anomalies):
+            _require(neighbours is None or neighbours.points.shape[1] == width, "points have another width")
+    calibration = built._calibration_scores
+    _require(
+        calibration is None or (len(calibration) >= 1 and _sorted(calibration)), "calibration is not sorted"
+    )
+    rows = [built._usual_row[None], *built._candidates, *built._finer_candidates]
+    _require(np.isfinite(built.offset_), "the threshold is not finite")
+    _require(
+        all(len(row.T) == built.encoder_.layout_.n_columns for row in rows[:1]),
+        "the usual row has another width",
+    )
+
+
+def _check_member(built: Any) -> None:
+    _require(len(built._levels) == len(built.neighbours.points), "there is not one level for each point")
+    _require(0.0 <= built.share <= 1.0, "the share of numbers is no share")
+
+
+def _check_neighbours(built: Any) -> None:
+    _require(len(built.points) >= 1 and built.n_columns >= 0, "there are no points")
+    weights = built.weights
+    _require(
+        weights is None or (len(weights) == len(built.points) and bool((weights > 0.0).all())),
+        "weights must be positive, one for each point",
+    )
+
+
+def _check_augmenter(built: Any) -> None:
+    _check_density(built)
+    sources = built._sources
+    n_classes = len(built._class_sizes)
+    _require(
+        sources.matrix.shape == (len(sources.classes), built.encoder_.layout_.n_columns),
+        "the rows to draw from have other columns than the schema",
+    )
+    _require(
+        len(sources.classes) >= 1 and 0 <= sources.classes.min() and sources.classes.max() < n_classes,
+        "a row to draw from is of no class",
+    )
+    _require(built.classes_ is None or len(built.classes_) == n_classes, "classes and their sizes differ")
+    _codes_fit(sources.matrix, built.encoder_)
+
+
+def _codes_fit(matrix: np.ndarray, encoder: TableEncoder) -> None:
+    codes = matrix[:, encoder.layout_.n_values :]
+    limits = np.array(encoder.layout_.cardinalities, dtype=np.float64)
+    whole = (codes == np.rint(codes)) & (codes >= 0) & (codes < limits)
+    _require(bool(whole.all()), "a row to draw from holds a code that its column has not")
+
+
+def _check_series(built: Any) -> None:
+    _require(built.windows_ == built._model.windows, "the windows are not those of the model")
+    _require(
+        built.window_density_ is built._model.window_density
+        and built.row_density_ is built._model.row_density,
+        "the densities are not those of the model",
+    )
+
+
+def _check_series_model(built: Any) -> None:
+    n_measures = 3 * len(built.windows) + 2
+    _require(
+        len(built.windows) in (1, 2) and min(built.windows) >= 1 and len(built.views) == len(built.windows),
+        "windows and views differ",
+    )
+    _require(tuple(view.window for view in built.views) == built.windows, "windows and views differ")
+    _require(len(built._centre) == len(built._spread) == n_measures, "the scales have another number")
+    _require(bool((built._spread > 0.0).all()), "a scale is not positive")
+
+
+def _check_views(built: Any) -> None:
+    edges, blocks = built._edges, built._blocks
+    _require(
+        len(edges) >= 2 and edges[0] == 0 and edges[-1] == built.window and bool((np.diff(edges) > 0).all()),
+        "the segments do not divide the window",
+    )
+    _require(
+        len(blocks) >= 1
+        and blocks[0] == 0
+        and bool((np.diff(blocks) > 0).all())
+        and blocks[-1] < len(built._references),
+        "the blocks do not divide the references",
+    )
+
+
+def _check_map(built: Any) -> None:
+    _require(len(built.mean) == len(built.directions), "the directions have another length than the mean")
+
+
+def _check_channels(built: Any) -> None:
+    n_columns, n_coordinates = built.encoder.n_features_in_, len(built.encoder.coordinate_columns_)
+    inside = [
+        *(0 <= place < n_columns for place in [*built._numbers, *built.columns.tolist()]),
+        *(0 <= place < n_coordinates for place in built._labels.tolist()),
+    ]
+    _require(all(inside), "a channel is of no column")
+
+
+def _sorted(values: np.ndarray) -> bool:
+    return bool((np.diff(values) >= 0.0).all())
+
+
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "FlowDensity": _check_density,
+    "FlowOutlierDetector": _check_detector,
+    "FlowAugmenter": _check_augmenter,
+    "Member": _check_member,
+    "Neighbours": _check_neighbours,
+    "SeriesOutlierDetector": _check_series,
+    "SeriesModel": _check_series_model,
+    "WindowViews": _check_views,
+    "LinearMap": _check_map,
+    "Channels": _check_channels,
+}

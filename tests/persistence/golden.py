@@ -1,0 +1,115 @@
+"""Write the golden files of the present format: model files that every later version must load.
+
+    python tests/persistence/golden.py
+
+writes ``tests/persistence/golden/v<format>_<class>.flow``, and beside each what the model says of fixed rows.
+Run it once for each new format, and add the files; those of earlier formats stay as they are.
+"""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import flowdetect
+from flowdetect import FlowAugmenter, FlowDensity, FlowOutlierDetector
+from flowdetect.persistence import FORMAT_VERSION
+from flowdetect.timeseries import SeriesAugmenter, SeriesOutlierDetector, SlidingWindow, _detector
+
+FOLDER = Path(__file__).parent / "golden"
+SMALL = {"hidden_features": 6, "n_bins": 4, "max_steps": 4, "random_state": 0}
+
+
+def table(n_rows: int = 60) -> pd.DataFrame:
+    """Return rows of every kind of column."""
+    k = np.arange(n_rows)
+    return pd.DataFrame(
+        {
+            "number": np.sin(k) + 0.1 * k,
+            "count": k % 7,
+            "text": np.array(["red", "green", "blue"], dtype=object)[k % 3],
+            "flag": k % 5 > 2,
+            "date": pd.Timestamp("2024-01-01") + pd.to_timedelta(k * 7, unit="h"),
+            "holes": np.where(k % 4 == 0, np.nan, np.cos(3 * k)),
+            "level": pd.Categorical(
+                np.array(["low", "high"])[k % 2], categories=["low", "high"], ordered=True
+            ),
+        }
+    )
+
+
+def classes(n_rows: int = 60) -> np.ndarray:
+    """Return a class of each row of the table."""
+    return np.where(np.arange(n_rows) % 6 == 0, "rare", "usual")
+
+
+def series(n_rows: int = 120) -> pd.DataFrame:
+    """Return a series with time stamps, an entity and two channels."""
+    k = np.arange(n_rows)
+    stamps = pd.date_range("2024-03-01", periods=n_rows // 2, freq="h", tz="Europe/Rome")
+    return pd.DataFrame(
+        {
+            "time": np.tile(stamps, 2),
+            "pump": np.repeat(["a", "b"], n_rows // 2),
+            "flow": np.sin(k * 2 * np.pi / 12) + 0.05 * np.cos(7 * k),
+            "mode": np.array(["on", "off"], dtype=object)[(k // 9) % 2],
+        }
+    )
+
+
+def models() -> dict[str, Any]:
+    """Return a small fitted estimator of each class."""
+    rows = table()
+    small_density = functools.partial(FlowDensity, hidden_features=6, n_bins=4, n_layers=1)
+    whole, _detector.FlowDensity = _detector.FlowDensity, small_density
+    try:
+        watcher = SeriesOutlierDetector(time="time", entity="pump", window=8, max_steps=4, random_state=0)
+        watcher.fit(series())
+    finally:
+        _detector.FlowDensity = whole
+    augmenter = SeriesAugmenter(
+        time="time", entity="pump", season=12, hidden_features=6, max_steps=4, random_state=0
+    )
+    return {
+        "FlowDensity": FlowDensity(**SMALL, n_layers=1).fit(rows, context=rows[["flag", "holes"]]),
+        "FlowOutlierDetector": FlowOutlierDetector(**SMALL, n_layers=1).fit(rows),
+        "FlowAugmenter": FlowAugmenter(**SMALL, n_layers=1).fit(rows, classes()),
+        "SeriesOutlierDetector": watcher,
+        "SeriesAugmenter": augmenter.fit(series()),
+        "SlidingWindow": SlidingWindow(window=3).fit(series()[["flow"]]),
+    }
+
+
+def answers(name: str, model: Any) -> list[float]:
+    """Return what a model says of fixed rows."""
+    rows = table()
+    if name == "FlowDensity":
+        return list(model.score_samples(rows, context=rows[["flag", "holes"]]))
+    if name == "FlowOutlierDetector":
+        return [*model.score_samples(rows), *model.p_values(rows), model.offset_]
+    if name == "FlowAugmenter":
+        drawn = model.sample(20, random_state=0)
+        return [float(value) for value in drawn[["number", "count"]].to_numpy().ravel()]
+    if name == "SeriesOutlierDetector":
+        return [*model.score_samples(series()), model.offset_]
+    if name == "SeriesAugmenter":
+        return [
+            float(v) for v in model.forecast(steps=3, n_paths=2, random_state=0)["flow"].to_numpy().ravel()
+        ]
+    return [float(value) for value in model.transform(series()[["flow"]]).to_numpy().ravel()]
+
+
+def main() -> None:
+    """Write the files."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, model in models().items():
+        path = FOLDER / f"v{FORMAT_VERSION}_{name}.flow"
+        flowdetect.save(model, path, metadata={"purpose": "golden file"})
+        path.with_suffix(".json").write_text(json.dumps(answers(name, model)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
