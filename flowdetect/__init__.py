@@ -5,13 +5,13 @@ from importlib import import_module
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from flowdetect._utils.version import __version__
+
 if TYPE_CHECKING:
     from flowdetect.estimators import FlowAugmenter, FlowDensity, FlowOutlierDetector
     from flowdetect.persistence import load, save
 
 __all__ = ["FlowAugmenter", "FlowDensity", "FlowOutlierDetector", "__version__", "load", "save"]
-
-__version__ = "0.1.0"
 
 _ESTIMATORS = ("FlowAugmenter", "FlowDensity", "FlowOutlierDetector")
 _HOMES = dict.fromkeys(_ESTIMATORS, "estimators") | dict.fromkeys(("load", "save"), "persistence")

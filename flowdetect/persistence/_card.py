@@ -7,6 +7,7 @@ from typing import Any
 __all__ = ["card_of", "summary_of"]
 
 _MOST_COLUMNS = 40
+_LONGEST_ENTRY = 200  # characters of an entry of the metadata
 
 
 def summary_of(estimator: Any) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def card_of(manifest: dict[str, Any]) -> str:
         )
     parameters = manifest["model"]["parameters"]
     lines.append("parameters: " + ", ".join(f"{name}={value!r}" for name, value in parameters.items()))
-    lines += [f"{key}: {value}" for key, value in manifest["metadata"].items()]
+    lines += [f"{key}: {_short(value)}" for key, value in manifest["metadata"].items()]
     return "\n".join(lines)
 
 
@@ -73,6 +74,11 @@ def _training(result: Any) -> dict[str, Any]:
 
 def _text(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST_ENTRY else f"{text[: _LONGEST_ENTRY - 3]}..."
 
 
 def _listed(value: Any) -> str:

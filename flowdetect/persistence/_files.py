@@ -15,6 +15,7 @@ import safetensors
 import safetensors.numpy
 
 from flowdetect._utils.files import atomic_file
+from flowdetect._utils.version import __version__
 from flowdetect.exceptions import ModelFileError
 from flowdetect.persistence._card import card_of, summary_of
 from flowdetect.persistence._codec import Reader, Writer
@@ -29,7 +30,7 @@ FORMAT_VERSION = 1
 _FORMAT = "flowdetect model"
 _MANIFEST, _ARRAYS = "manifest.json", "arrays.safetensors"
 _MOST_MANIFEST, _MOST_ARRAYS = 16 * 2**20, 2**32
-_LIBRARIES = ("flowdetect", "numpy", "pandas", "scikit-learn", "torch", "nflows", "safetensors")
+_LIBRARIES = ("numpy", "pandas", "scikit-learn", "torch", "nflows", "safetensors")
 _KEYS = {
     *("format", "format_version", "class", "created", "card", "metadata", "summary", "libraries"),
     *("model", "probes", "members"),
@@ -254,7 +255,7 @@ def _read_manifest(file: BinaryIO) -> tuple[Member, dict[str, Any]]:
         raise ModelFileError("its manifest is of another kind of file.")
     if not 1 <= version <= FORMAT_VERSION:
         raise ModelFileError(
-            f"it has format {version}; flowdetect {_versions()['flowdetect']} reads formats 1 to "
+            f"it has format {version}; flowdetect {__version__} reads formats 1 to "
             f"{FORMAT_VERSION}. Install a newer flowdetect."
         )
     if manifest.keys() != _KEYS or not all(
@@ -289,4 +290,4 @@ def _build(manifest: dict[str, Any], arrays: bytes) -> Any:
 
 def _versions() -> dict[str, str]:
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return {"python": platform.python_version(), **versions}
+    return {"python": platform.python_version(), "flowdetect": __version__, **versions}
