@@ -35,7 +35,7 @@ def test_the_installed_script_imports_nothing_heavy_for_its_help(
 
 
 def test_estimators_are_made_and_copied_without_torch(imported_by: ImportedBy) -> None:
-    code = "import sklearn, flowdetect as f; [sklearn.clone(getattr(f, name)()) for name in f._HOMES]"
+    code = "import sklearn, flowdetect as f; [sklearn.clone(getattr(f, name)()) for name in f._ESTIMATORS]"
     imported = imported_by("-c", code)
     assert "sklearn" in imported
     assert not imported & {"torch", "nflows", "numba", "matplotlib"}
@@ -85,7 +85,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_estimators_are_pickled_by_the_module_that_defines_them() -> None:
-    for name in flowdetect._HOMES:
+    for name in flowdetect._ESTIMATORS:
         estimator = getattr(flowdetect, name)(max_steps=7)
         assert re.fullmatch(r"flowdetect\.estimators\._\w+", type(estimator).__module__)
         copy = pickle.loads(pickle.dumps(estimator))

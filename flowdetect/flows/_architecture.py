@@ -38,7 +38,7 @@ class DensityArchitecture:
     Examples
     --------
     >>> from flowdetect.flows import TableDensity
-    >>> density = TableDensity(MatrixLayout(2), settings=FlowSettings(n_layers=2), seed=0)
+    >>> density = TableDensity(MatrixLayout(2), settings=FlowSettings(n_layers=2), seed=0).double()
     >>> built = DensityArchitecture.of(density)
     >>> again = DensityArchitecture.from_dict(built.to_dict()).build(density.state_dict())
     >>> DensityArchitecture.of(again) == built
