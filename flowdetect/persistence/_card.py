@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["card_of", "summary_of"]
+__all__ = ["card_of", "printable", "summary_of"]
 
 _MOST_COLUMNS = 40
 _LONGEST_ENTRY = 200  # characters of an entry of the metadata
@@ -59,7 +59,18 @@ def card_of(manifest: dict[str, Any]) -> str:
     parameters = manifest["model"]["parameters"]
     lines.append("parameters: " + ", ".join(f"{name}={value!r}" for name, value in parameters.items()))
     lines += [f"{key}: {_short(value)}" for key, value in manifest["metadata"].items()]
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
+
+
+def printable(text: str) -> str:
+    r"""Return a text without characters that a terminal would obey, such as "\x1b".
+
+    Examples
+    --------
+    >>> printable("red\x1b[31m")
+    'red\\x1b[31m'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _training(result: Any) -> dict[str, Any]:

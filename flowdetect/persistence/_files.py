@@ -17,7 +17,7 @@ import safetensors.numpy
 from flowdetect._utils.files import atomic_file
 from flowdetect._utils.version import __version__
 from flowdetect.exceptions import ModelFileError
-from flowdetect.persistence._card import card_of, summary_of
+from flowdetect.persistence._card import card_of, printable, summary_of
 from flowdetect.persistence._codec import Reader, Writer
 from flowdetect.persistence._container import Member, pack, read_first, read_member
 from flowdetect.persistence._json import read_json, write_json
@@ -262,6 +262,8 @@ def _read_manifest(file: BinaryIO) -> tuple[Member, dict[str, Any]]:
         isinstance(manifest[key], str) for key in ("class", "card", "created")
     ):
         raise ModelFileError("its manifest has other entries than a model's.")
+    if any(printable(line) != line for line in manifest["card"].split("\n")):
+        raise ModelFileError("its card has characters that cannot be printed.")
     return first, manifest
 
 

@@ -254,3 +254,13 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
         flowdetect.load(tmp_path / "none.flow")
     with pytest.raises(IsADirectoryError):
         flowdetect.load(tmp_path)
+
+
+def test_a_card_holds_nothing_that_a_terminal_obeys(tmp_path: Path) -> None:
+    X = pd.DataFrame({"red\x1b[31m": np.arange(30.0), "two\nlines": np.arange(30.0) ** 2})
+    path = tmp_path / "model.flow"
+    flowdetect.save(FlowDensity(max_steps=2, random_state=0).fit(X), path, metadata={"bell": "\x07"})
+    card = read_manifest(path)["card"]
+    assert "red\\x1b[31m: " in card
+    assert "two\\nlines: " in card
+    assert "bell: \\x07" in card

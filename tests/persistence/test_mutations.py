@@ -269,6 +269,7 @@ def single_precision(manifest: dict[str, Any], arrays: dict[str, np.ndarray]) ->
         ),
         (in_manifest("model", "state", "context_encoder_", value=None), "different columns"),
         (in_manifest("probes", value={}), "probes"),
+        (in_manifest("card", value="red\x1b[31m"), "cannot be printed"),
         (in_manifest("members", value=[]), "no others"),
         (in_manifest("members", 0, "name", value="../arrays.safetensors"), "no others"),
     ],
