@@ -5,7 +5,7 @@ import importlib
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -147,11 +147,20 @@ def test_functions_stay_below_sixty_lines(path: Path) -> None:
 
 def test_third_party_imports_are_declared_dependencies() -> None:
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"[^\w-]", entry)[0] for entry in project["dependencies"]}
-    imported = {name.split(".")[0] for path in MODULES for name in imports(ast.parse(path.read_text()))}
-    third_party = imported - set(sys.stdlib_module_names) - {ENTRANCE}
+    core, sql = (
+        {re.split(r"[^\w-]", entry)[0] for entry in entries}
+        for entries in (project["dependencies"], project["optional-dependencies"]["sql"])
+    )
+    trees = [ast.parse(path.read_text()) for path in MODULES]
+    assert third_party(name for tree in trees for name in imports(tree)) <= core | sql
+    # What belongs to an extra is imported by those who use it.
+    assert third_party(name for tree in trees for name in imports_when_loaded(tree)) <= core
+
+
+def third_party(names: Iterable[str]) -> set[str]:
     called = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}
-    assert {called.get(name, name) for name in third_party} <= declared
+    roots = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {ENTRANCE}
+    return {called.get(name, name) for name in roots}
 
 
 @pytest.mark.parametrize("module", IMPORTED, ids=lambda module: module.__name__)

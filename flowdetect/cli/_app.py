@@ -8,6 +8,14 @@ from flowdetect import __version__
 from flowdetect.cli._augment import EXAMPLES as AUGMENT_EXAMPLES
 from flowdetect.cli._augment import augment
 from flowdetect.cli._detect import EXAMPLES, detect
+from flowdetect.cli._drift import EXAMPLES as DRIFT_EXAMPLES
+from flowdetect.cli._drift import drift
+from flowdetect.cli._errors import EXIT_CODES
+from flowdetect.cli._fit import EXAMPLES as FIT_EXAMPLES
+from flowdetect.cli._fit import fit
+from flowdetect.cli._models import INSPECT_EXAMPLES, VERIFY_EXAMPLES, inspect, verify
+from flowdetect.cli._score import EXAMPLES as SCORE_EXAMPLES
+from flowdetect.cli._score import score
 
 __all__ = ["app"]
 
@@ -25,6 +33,11 @@ app = typer.Typer(
 )
 app.command(epilog=EXAMPLES)(detect)
 app.command(epilog=AUGMENT_EXAMPLES)(augment)
+app.command(epilog=FIT_EXAMPLES)(fit)
+app.command(epilog=SCORE_EXAMPLES)(score)
+app.command(epilog=DRIFT_EXAMPLES)(drift)
+app.command(epilog=INSPECT_EXAMPLES)(inspect)
+app.command(epilog=VERIFY_EXAMPLES)(verify)
 
 
 def _print_version(wanted: bool) -> None:
@@ -33,14 +46,17 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+_CODES = "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
+
+
+@app.callback(
+    help="Find the anomalies of a table, or draw further rows, with a conditional neural spline flow.\n\n"
+    f"Exit codes: {_CODES}."
+)
 def flowdetect(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Find the anomalies of a table, or draw further rows, with a conditional neural spline flow.
-
-    Exit codes: 0 done, 1 the fit failed, 2 wrong usage, 3 a file or its contents cannot be used.
-    """
+    """Find the anomalies of a table, or draw further rows, with a conditional neural spline flow."""

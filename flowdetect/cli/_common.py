@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowdetect.cli._errors import INPUT, CommandError
+from flowdetect.cli._errors import STORAGE, CommandError
 from flowdetect.cli._tables import check_output, check_suffix
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-__all__ = ["check_files", "print_notes", "quoted", "save_figure", "warnings_as_notes"]
+__all__ = ["PICTURES", "check_files", "print_notes", "quoted", "save_figure", "warnings_as_notes"]
 
-_PICTURES = (".png", ".pdf", ".svg")
+PICTURES = (".png", ".pdf", ".svg")
 
 
 def quoted(names: Any) -> str:
@@ -52,7 +52,7 @@ def check_files(table: Path, target: Path | None, plot: Path | None) -> None:
         check_suffix(target, "--out")
         check_output(target, table)
     if plot is not None:
-        check_suffix(plot, "--plot", _PICTURES)
+        check_suffix(plot, "--plot", PICTURES)
         check_output(plot, table)
 
 
@@ -67,4 +67,4 @@ def save_figure(figure: Figure, path: Path) -> None:
     try:
         figure.savefig(path)
     except OSError as error:
-        raise CommandError(f"'{path}' cannot be written: {error}", INPUT) from error
+        raise CommandError(f"'{path}' cannot be written: {error}", STORAGE) from error

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowdetect.cli._errors import INPUT, CommandError
+from flowdetect.jobs._reasons import reasons
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["RareRows", "print_agreement", "print_top", "rare_rows", "reasons"]
+__all__ = ["RareRows", "print_agreement", "print_top", "rare_rows"]
 
 
 @dataclass(frozen=True)
@@ -49,38 +50,6 @@ def rare_rows(labels: pd.Series) -> RareRows:
     return RareRows(f"{labels.name} = {rarest}", (labels == rarest).to_numpy(dtype=bool, na_value=False))
 
 
-def reasons(row: pd.Series, contributions: pd.Series, n_reasons: int = 3) -> str:
-    """Name the columns that make a row unlikely, the strongest first.
-
-    Parameters
-    ----------
-    row : Series of shape (n_columns,)
-        Values of the row.
-    contributions : Series of shape (n_columns,)
-        Nats by column, negative = makes the row unlikely.
-    n_reasons : int, default=3
-        How many columns at most; columns that speak for the row are left out.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> row = pd.Series({"age": 71.0, "sex": "F", "TSH": 530.0})
-    >>> reasons(row, pd.Series({"age": -0.4, "sex": 0.1, "TSH": -12.34}))
-    'TSH=530 -12.3, age=71 -0.4'
-    """
-    nats = contributions.to_numpy()
-    strongest = [i for i in nats.argsort(kind="stable")[:n_reasons] if nats[i] < 0]
-    return ", ".join(f"{row.index[i]}={_shown(row.iloc[i])} {nats[i]:+.1f}" for i in strongest)
-
-
-def _shown(value: Any) -> str:
-    import pandas as pd
-
-    if pd.isna(value):
-        return "missing"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
 def print_top(console: Console, rows: pd.DataFrame, scores: NDArray[np.float64], why: pd.DataFrame) -> None:
     """Print the most unlikely rows.
 
@@ -99,10 +68,8 @@ def print_top(console: Console, rows: pd.DataFrame, scores: NDArray[np.float64],
     from rich.text import Text
 
     table = _empty_table()
-    shown = rows.astype(object)  # else a row of whole numbers and fractions would become all fractions
-    for place, position in enumerate(rows.index):
-        why_text = Text(reasons(shown.iloc[place], why.iloc[place]))
-        table.add_row(f"{position + 1:,}", f"{scores[place]:.1f}", why_text)
+    for position, score, text in zip(rows.index, scores, reasons(rows, why), strict=True):
+        table.add_row(f"{position + 1:,}", f"{score:.1f}", Text(text))
     console.print(table)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowdetect.cli._errors import INPUT, USAGE, CommandError
+from flowdetect.cli._errors import INPUT, STORAGE, USAGE, CommandError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,9 +67,9 @@ def check_output(path: Path, table: Path) -> None:
         If the folder does not exist, `path` is a folder, or it is the table that is read.
     """
     if not path.parent.is_dir():
-        raise CommandError(f"there is no folder '{path.parent}' to write '{path.name}' in.", INPUT)
+        raise CommandError(f"there is no folder '{path.parent}' to write '{path.name}' in.", STORAGE)
     if path.is_dir():
-        raise CommandError(f"'{path}' is a folder; name a file to write.", INPUT)
+        raise CommandError(f"'{path}' is a folder; name a file to write.", STORAGE)
     if path.exists() and path.samefile(table):
         raise CommandError(f"'{path}' is the table that is read; name another file to write.", USAGE)
 
@@ -248,7 +248,7 @@ def write_table(table: Table, columns: dict[str, Any], path: Path | None) -> Non
             table.source.assign(**columns).to_csv(path, index=index)
     except OSError as error:
         target = "stdout" if path is None else f"'{path}'"
-        raise CommandError(f"{target} cannot be written: {_first_line(error)}", INPUT) from error
+        raise CommandError(f"{target} cannot be written: {_first_line(error)}", STORAGE) from error
 
 
 def _first_line(error: BaseException) -> str:

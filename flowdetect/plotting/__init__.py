@@ -7,6 +7,7 @@ from flowdetect.plotting._augmentation import AugmentationDisplay
 from flowdetect.plotting._contributions import ContributionDisplay
 from flowdetect.plotting._density_map import DensityMapDisplay
 from flowdetect.plotting._drawn_windows import WindowsDisplay
+from flowdetect.plotting._drift import DriftDisplay
 from flowdetect.plotting._forecast import ForecastDisplay
 from flowdetect.plotting._p_values import PValueCalibrationDisplay
 from flowdetect.plotting._scores import ScoreDistributionDisplay
@@ -16,6 +17,7 @@ __all__ = [
     "AugmentationDisplay",
     "ContributionDisplay",
     "DensityMapDisplay",
+    "DriftDisplay",
     "ForecastDisplay",
     "PValueCalibrationDisplay",
     "ScoreDistributionDisplay",

@@ -8,7 +8,11 @@ CONVERTER = "pydantic"
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--help", "-h", "detect --help", "detect -h", "augment --help", "--version"]
+    "arguments",
+    [
+        *("--help", "-h", "detect --help", "detect -h", "augment --help", "--version"),
+        *("score --help", "fit --help", "drift --help", "inspect --help", "verify --help"),
+    ],
 )
 def test_help_and_version_import_nothing_heavy(imported_by: Callable[..., set[str]], arguments: str) -> None:
     imported = imported_by("-m", "flowdetect.cli", *arguments.split())

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 import flowdetect
 from flowdetect.cli import app
+from flowdetect.exceptions import TrainingError
 
 QUICK = ["--max-steps", "20"]
 Detect = Callable[..., Result]
@@ -239,14 +240,14 @@ def test_a_contamination_that_is_no_fraction(detect: Detect, wrong: str) -> None
 def test_a_folder_that_does_not_exist(detect: Detect, option: str) -> None:
     name = "scores.png" if option == "--plot" else "scored.csv"
     result = detect("table.csv", option, f"missing/{name}")
-    assert result.exit_code == 3
+    assert result.exit_code == 5
     assert sentence(result) == f"flowdetect: there is no folder 'missing' to write '{name}' in."
 
 
 def test_a_folder_instead_of_a_file(detect: Detect, folder: Path) -> None:
     (folder / "scored.csv").mkdir()
     result = detect("table.csv", "--out", "scored.csv")
-    assert result.exit_code == 3
+    assert result.exit_code == 5
     assert sentence(result) == "flowdetect: 'scored.csv' is a folder; name a file to write."
 
 
@@ -267,6 +268,27 @@ def test_a_label_that_is_the_same_everywhere(detect: Detect, folder: Path, table
     assert (
         sentence(result) == "flowdetect: the label 'state' must have at least two different values; it has 1."
     )
+
+
+def test_a_fit_that_fails(detect: Detect, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object, X: object) -> None:
+        raise TrainingError("the loss did not stay finite.")
+
+    monkeypatch.setattr(flowdetect.FlowOutlierDetector, "fit", fail)
+    result = detect("table.csv", "--quiet")
+    assert result.exit_code == 6
+    assert sentence(result) == "flowdetect: the loss did not stay finite."
+
+
+def test_a_defect_is_no_other_exit_code(detect: Detect, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object, X: object) -> None:
+        raise RuntimeError("postgresql://me:xyzzy@db")
+
+    monkeypatch.setattr(flowdetect.FlowOutlierDetector, "fit", fail)
+    result = detect("table.csv", "--quiet")
+    assert result.exit_code == 6
+    assert "Traceback" in result.stderr
+    assert "xyzzy" not in result.stderr
 
 
 def test_rows_that_the_density_refuses(detect: Detect, folder: Path) -> None:
