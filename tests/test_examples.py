@@ -18,6 +18,7 @@ WRITES = {
     "detect_mixed_types.py": {"german_credit_scores.png"},
     "drawing_digits.py": {"digits.png"},
     "grid_search_density.py": {"grid_search_density.png"},
+    "nightly_job.py": {"nightly"},
     "nile.py": {"nile.png"},
     "oversampling.py": {"oversampling.png"},
     "synthetic_copy.py": {"german_credit_copy.csv", "german_credit_copy.png"},
@@ -49,9 +50,11 @@ def test_example_runs_and_writes_its_files(script: Path, tmp_path: Path) -> None
     assert "Warning" not in done.stderr
     assert done.stdout.strip()
     assert {path.name for path in out.iterdir()} == WRITES[script.name]
-    assert all(path.stat().st_size > 1000 for path in out.iterdir())
+    assert all(path.stat().st_size > 1000 for path in out.iterdir() if path.is_file())
     if script.name == "demo.py":
         check_demo(done, pd.read_csv(out / "hypothyroid_scored.csv"))
+    if script.name == "nightly_job.py":
+        check_nights(done, out / "nightly")
 
 
 def check_demo(done: subprocess.CompletedProcess[str], scored: pd.DataFrame) -> None:
@@ -61,3 +64,18 @@ def check_demo(done: subprocess.CompletedProcess[str], scored: pd.DataFrame) -> 
     assert list(scored.columns[-2:]) == ["score", "is_anomaly"]
     assert scored["score"].notna().all()
     assert scored["is_anomaly"].dtype == bool
+
+
+def check_nights(done: subprocess.CompletedProcess[str], folder: Path) -> None:
+    assert "night 3: exit code 3" in done.stdout
+    assert "lacks column 'T3'" in done.stdout
+    assert [line[-5:] == "drift" for line in done.stdout.splitlines() if line.startswith("night 4")] == [True]
+    assert not (folder / "scored-3.csv").exists()
+    models = {path.stem for path in (folder / "models").glob("*.flow")}
+    assert len(models) == 2
+    champion = (folder / "models" / "champion").read_text()
+    assert champion[:12] in models
+    scored = pd.read_csv(folder / "scored-6.csv")
+    assert len(scored) == 300
+    assert scored["model_id"].nunique() == 1
+    assert champion.startswith(scored["model_id"].iloc[0])
