@@ -283,10 +283,14 @@ def _build(manifest: dict[str, Any], arrays: bytes) -> Any:
     name = manifest["class"]
     if name not in ESTIMATORS:
         raise ModelFileError(f"there is no class {name!r}; it is one of {', '.join(ESTIMATORS)}.")
-    reader = Reader(safetensors.numpy.load(arrays))
-    estimator = reader.read(manifest["model"], name, name)
-    reader.finish()
-    check_probes(estimator, reader.densities, manifest["probes"])
+    try:
+        reader = Reader(safetensors.numpy.load(arrays))
+        estimator = reader.read(manifest["model"], name, name)
+        reader.finish()
+        check_probes(estimator, reader.densities, manifest["probes"])
+    except OSError as error:
+        # Not of this file: libraries look for what it names, such as time zones, among files of their own.
+        raise ModelFileError(f"it names what cannot be looked up: {str(error)[:200]}") from error
     return estimator
 
 

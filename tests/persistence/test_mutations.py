@@ -308,6 +308,13 @@ def test_forged_detectors_are_refused(change: Any, match: str, tmp_path: Path) -
     refuse(forged(DETECTOR, change), tmp_path / "model.flow", match)
 
 
+@pytest.mark.parametrize("zone", ["x" * 4000, "../../etc/passwd", "Nowhere/At_all", 7])
+def test_time_zones_that_are_none_are_refused(zone: Any, tmp_path: Path) -> None:
+    augmenter = (golden.FOLDER / "v1_SeriesAugmenter.flow").read_bytes()
+    keys = ("model", "state", "_paths", "state", "placed", 0, "state", "stamps", "zone")
+    refuse(forged(augmenter, in_manifest(*keys, value=zone)), tmp_path / "model.flow")
+
+
 def safetensors_of(header: Any, data: bytes = b"") -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
