@@ -62,6 +62,9 @@ def locked(locks: Sequence[Path], what: str, *, wait: float = 0.0) -> Iterator[N
             try:
                 held.enter_context(FileLock(path, timeout=wait))
             except Timeout as error:
+                # It waits for files that it may not open as well, in vain.
+                if not os.access(path, os.W_OK):
+                    raise StorageError(f"'{what}' cannot be written: '{path}' cannot be made.") from error
                 raise TryAgainError(
                     f"another run is writing '{what}': it holds the lock '{path}'."
                 ) from error

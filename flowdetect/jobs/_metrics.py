@@ -46,7 +46,7 @@ def metrics_text(report: Any, created: str, now: float) -> str:
         ("anomalies", "Rows below the threshold of the model.", [({}, report.n_anomalies)]),
         (
             "expected_false_alarms",
-            "Rows below the threshold if all were normal.",
+            "Rows below the threshold if all were normal, at most.",
             [({}, report.expected_false_alarms)],
         ),
         ("model_age_seconds", "Time since the model was saved.", [({}, age)]),

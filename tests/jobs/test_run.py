@@ -392,3 +392,11 @@ def test_the_manifest_is_json_without_times(folder: Path, settings: Make) -> Non
     manifest = json.loads((folder / "out.parquet.run.json").read_text())
     assert "seconds" not in json.dumps(manifest)
     assert manifest["outputs"][0]["partitions"][0]["n_read"] == 120
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody can write to")
+def test_a_folder_that_takes_no_lock_is_storage(folder: Path, models: Path) -> None:
+    with pytest.raises(StorageError, match=r"'/proc/out\.csv' cannot be written"):
+        run_score(
+            ScoreSettings(model=str(models / "detector.flow"), sources=("all.parquet",), out="/proc/out.csv")
+        )
