@@ -13,6 +13,7 @@ import pyarrow as pa
 from flowdetect.calibration import conformal_p_values
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.jobs._casting import cast
+from flowdetect.jobs._drift_reference import read_column
 from flowdetect.jobs._drift_scores import member_scores
 from flowdetect.jobs._errors import ModelError, SchemaError
 from flowdetect.jobs._reasons import reasons
@@ -33,7 +34,7 @@ ADDED = pa.schema(
         ("reasons", pa.string()),
     ]
 )
-_STATUS = "scored"
+SCORED, UNSEEN = "scored", "unseen category"
 _SCORABLE = ("FlowOutlierDetector", "FlowDensity")
 
 
@@ -102,7 +103,9 @@ def score_batches(
     Notes
     -----
     ``score`` is `score_samples`, ``p_value`` `p_values` and empty for a model without, ``is_anomaly`` tells
-    whether the score lies below the model's threshold and is empty for a model without.
+    whether the score lies below the model's threshold and is empty for a model without; ``status`` is
+    "scored", or "unseen category" where a label is one that training never saw: such a row is unlikely by how
+    rare new labels are, whatever the label.
     """
     schema = schema_of_model(model)
     for piece in rows:
@@ -202,11 +205,25 @@ def _added(
     is_anomaly: np.ndarray | None = None
     if hasattr(estimator, "offset_"):
         is_anomaly = scores < estimator.offset_
-    texts = [pa.repeat(pa.scalar(text), n_rows) for text in (_STATUS, model.model_id, run_id)]
+    texts = [
+        _status(estimator, frame),
+        *(pa.repeat(pa.scalar(text), n_rows) for text in (model.model_id, run_id)),
+    ]
     flags = pa.nulls(n_rows, pa.bool_()) if is_anomaly is None else pa.array(is_anomaly)
     why = _reasons(estimator, frame, is_anomaly, n_reasons)
     n_anomalies = 0 if is_anomaly is None else int(is_anomaly.sum())
     return [pa.array(scores), p_values, flags, *texts, why], n_anomalies
+
+
+def _status(estimator: Any, frame: pd.DataFrame) -> pa.Array:
+    unseen = np.zeros(len(frame), dtype=np.int8)
+    for position, column in enumerate(estimator.encoder_.schema_.columns if len(frame) else ()):
+        if column.storage.family == "label" and column.copy_of is None:
+            entries = read_column(frame, position, column)
+            if isinstance(entries, tuple):
+                places, labels = entries
+                unseen |= np.append(places < 0, False)[labels]
+    return pa.DictionaryArray.from_arrays(pa.array(unseen), [SCORED, UNSEEN]).dictionary_decode()
 
 
 def _reasons(estimator: Any, frame: pd.DataFrame, is_anomaly: np.ndarray | None, n_reasons: int) -> pa.Array:

@@ -150,3 +150,13 @@ def test_reasons_in_words(visits: Callable[..., pd.DataFrame]) -> None:
     nats = pd.DataFrame({"age": [-0.4, 0.0], "sex": [0.1, -2.0], "TSH": [-0.2, -12.34]})
     assert reasons(rows, nats) == ["age=71 -0.4, TSH=0.25 -0.2", "TSH=530 -12.3, sex=missing -2.0"]
     assert reasons(rows, nats, 1) == ["age=71 -0.4", "TSH=530 -12.3"]
+
+
+def test_labels_that_training_never_saw_are_named(folder: Path, detector: Model) -> None:
+    table = pd.read_csv("days/day1.csv")
+    table.loc[3, "sex"] = "X"
+    table.loc[5, "sex"] = None
+    table.to_csv("odd.csv", index=False)
+    status = scored("odd.csv", detector, 7)["status"].to_pylist()
+    assert [k for k, text in enumerate(status) if text == "unseen category"] == [3]
+    assert set(status) == {"scored", "unseen category"}
