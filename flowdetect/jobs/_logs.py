@@ -100,5 +100,7 @@ def warnings_logged() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")
+        # A stop may come between the opening of a file and the block that closes it; the process ends then.
+        warnings.simplefilter("ignore", ResourceWarning)
         warnings.showwarning = show
         yield

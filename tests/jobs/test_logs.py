@@ -64,3 +64,11 @@ def test_warnings_are_logged_once_each() -> None:
     found = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [line["message"] for line in found] == ["one", "two"]
     assert {line["level"] for line in found} == {"warning"}
+
+
+def test_a_file_that_a_stop_left_open_is_no_warning_for_operators() -> None:
+    stream = io.StringIO()
+    with logging_to("text", stream=stream), warnings_logged():
+        warnings.warn("unclosed file", ResourceWarning, stacklevel=1)
+        warnings.warn("for operators", UserWarning, stacklevel=1)
+    assert stream.getvalue() == "warning: message for operators\n"
