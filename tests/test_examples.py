@@ -12,6 +12,7 @@ SCRIPTS = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 # What each script leaves behind in the folder it is told to write to.
 WRITES = {
+    "change_of_variables.py": {"change_of_variables.png"},
     "choosing_alarms.py": {"shuttle_p_values.png", "shuttle_reasons.png"},
     "conditional_density.py": {"conditional_density.png"},
     "demo.py": {"hypothyroid_scored.csv", "hypothyroid_scores.png"},
