@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from flowdetect.jobs._drift_job import DriftRun, run_drift
     from flowdetect.jobs._drift_reference import TableReference, learn_reference
     from flowdetect.jobs._drift_report import ColumnDrift, DriftReport, ScoreDrift
+    from flowdetect.jobs._drift_scores import reference_of_fit
     from flowdetect.jobs._errors import (
         InputError,
         InternalError,
@@ -54,6 +55,7 @@ __all__ = [
     "open_sources",
     "open_target",
     "plan_score",
+    "reference_of_fit",
     "run_drift",
     "run_fit",
     "run_score",
@@ -85,6 +87,7 @@ _HOMES = {
     "open_sources": "_sources",
     "open_target": "_targets",
     "plan_score": "_plan",
+    "reference_of_fit": "_drift_scores",
     "run_drift": "_drift_job",
     "run_fit": "_fitting",
     "run_score": "_run",

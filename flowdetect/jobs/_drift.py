@@ -14,7 +14,14 @@ from flowdetect.exceptions import ConfigurationError, InvalidTableError
 from flowdetect.jobs._drift_columns import adjust, compare_column, compare_scores, shortened
 from flowdetect.jobs._drift_reference import LevelReference, NumberReference, TableReference, read_column
 from flowdetect.jobs._drift_report import ColumnDrift, DriftReport, Verdict
-from flowdetect.jobs._drift_scores import held_out, members_of_rows, n_members, one_member_scores, schema_of
+from flowdetect.jobs._drift_scores import (
+    held_out,
+    leaves_out_rare_labels,
+    members_of_rows,
+    n_members,
+    one_member_scores,
+    schema_of,
+)
 from flowdetect.preprocessing._frame import align, as_frame
 
 __all__ = ["DriftMonitor"]
@@ -37,7 +44,7 @@ class DriftMonitor:
         With ``encoder_`` and ``score_samples``. If it has p-values its scores are compared with those of
         training rows that its members have not learnt from.
     reference : TableReference or None
-        What `learn_reference` counted in the training rows. None leaves the columns out.
+        What `reference_of_fit` counted in the training rows. None leaves the columns out.
     alpha : float, default=0.01
         Rate of false alarms: how often the verdict is "drift" where nothing has changed.
     min_rows : int, default=50
@@ -84,8 +91,8 @@ class DriftMonitor:
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(400, 2))
     >>> detector = FlowOutlierDetector(max_steps=20, random_state=0).fit(X)
-    >>> from flowdetect.jobs._drift_reference import learn_reference
-    >>> monitor = DriftMonitor(detector, learn_reference(X, detector.encoder_.schema_))
+    >>> from flowdetect.jobs import reference_of_fit
+    >>> monitor = DriftMonitor(detector, reference_of_fit(detector, X))
     >>> monitor.update(rng.normal(size=(300, 2)) + [0.0, 0.8])
     >>> monitor.report().verdict
     'drift'
@@ -143,7 +150,9 @@ class DriftMonitor:
             return
         counts = None
         if self._scores is not None:
-            counts = self._scores.count(self._one_score_a_row(frame, scores))
+            compared = self._one_score_a_row(frame, scores)
+            compared[self._rare_labels(frame)] = np.nan
+            counts = self._scores.count(compared)
         for position in self._watched:
             self._count_column(frame, position)
         if counts is not None:
@@ -231,6 +240,18 @@ class DriftMonitor:
         if not np.isfinite(values).all():
             raise InvalidTableError(f"Scores must be finite; {int((~np.isfinite(values)).sum())} are not.")
         return values
+
+    def _rare_labels(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Tell which rows hold a rare or unseen label: their scores are not compared, but the labels are."""
+        rare = np.zeros(len(frame), dtype=bool)
+        if self.reference is None or not leaves_out_rare_labels(self.estimator):
+            return rare
+        for position, column in enumerate(self.reference.columns):
+            entries = read_column(frame, position, self._schema.columns[position])
+            if isinstance(column, LevelReference) and isinstance(entries, tuple):
+                places, labels = entries
+                rare |= np.append(~np.isin(places, column.levels), False)[labels]
+        return rare
 
     def _count_column(self, frame: pd.DataFrame, position: int) -> None:
         reference = self._watched[position]

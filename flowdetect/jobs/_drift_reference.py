@@ -137,8 +137,8 @@ class LevelReference:
             Which label each row holds, -1 where missing.
         """
         counts = np.bincount(labels[labels >= 0], minlength=len(places))
+        limit = _most_rare_rows(places, counts)
         often = np.argsort(-counts, kind="stable")
-        limit = max(_RARE_ROWS, *counts[often[_MOST_LEVELS:]], *counts[places < 0], 0)
         listed = often[counts[often] > limit]
         near = counts[counts <= limit + 1].sum()
         return cls(
@@ -177,7 +177,7 @@ class TableReference:
         Training rows.
     columns : tuple of NumberReference or LevelReference
     scores : NumberReference or None, default=None
-        Scores of rows that the model has not learnt from, where it keeps none itself.
+        Scores of rows that the model has not learnt from; see `learn_reference` and `reference_of_fit`.
     """
 
     n_rows: int
@@ -230,7 +230,7 @@ def learn_reference(X: Any, schema: TableSchema, scores: Any = None) -> TableRef
     schema : TableSchema
         What it learnt of them: ``estimator.encoder_.schema_``.
     scores : array-like of shape (n_scores,), optional
-        Scores of rows like these that the model has not learnt from. Only for models without p-values.
+        Scores of other rows like these that the model has not learnt from. Only for models without p-values.
 
     Raises
     ------
@@ -268,7 +268,25 @@ def read_column(
     return np.array([place.get(label, -1) for label in labels], dtype=np.intp), codes.astype(np.intp)
 
 
+def frequent_without_itself(places: NDArray[np.intp], labels: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Tell which training rows hold a label that would be frequent without them too, or none.
+
+    Parameters
+    ----------
+    places, labels : ndarray of int
+        As `LevelReference.learn` takes them. The other rows are those that its ``n_rare`` counts.
+    """
+    counts = np.bincount(labels[labels >= 0], minlength=len(places))
+    return np.append(counts > _most_rare_rows(places, counts) + 1, True)[labels]
+
+
 # --- inside ----------------------------------------------------------------------------------------------
+
+
+def _most_rare_rows(places: NDArray[np.intp], counts: NDArray[np.int64]) -> int:
+    """Return the most rows of a label that is not counted by itself."""
+    often = np.argsort(-counts, kind="stable")
+    return int(max(_RARE_ROWS, *counts[often[_MOST_LEVELS:]], *counts[places < 0], 0))
 
 
 def _bounds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,30 @@ from numpy.typing import NDArray
 
 from flowdetect.estimators._rows import take_rows
 from flowdetect.exceptions import ConfigurationError
-from flowdetect.jobs._drift_reference import NumberReference, TableReference
+from flowdetect.jobs._drift_reference import (
+    LevelReference,
+    NumberReference,
+    TableReference,
+    frequent_without_itself,
+    learn_reference,
+    read_column,
+)
 from flowdetect.preprocessing import TableSchema
+from flowdetect.preprocessing._frame import align, as_frame
 
-__all__ = ["held_out", "member_scores", "members_of_rows", "n_members", "one_member_scores", "schema_of"]
+__all__ = [
+    "held_out",
+    "leaves_out_rare_labels",
+    "member_scores",
+    "members_of_rows",
+    "n_members",
+    "one_member_scores",
+    "reference_of_fit",
+    "schema_of",
+]
+
+# More members than this share so much that their scores vary no more for it.
+_MOST_THINNED = 4
 
 
 def member_scores(estimator: Any, X: Any) -> NDArray[np.float64]:
@@ -79,12 +100,88 @@ def n_members(estimator: Any) -> int:
     return max(len(_members(estimator)), 1)
 
 
+def reference_of_fit(estimator: Any, X: Any) -> TableReference:
+    """Count the rows that an estimator was fitted on, and keep its held-out scores that can be compared.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    X : DataFrame or array-like of shape (n_rows, n_columns)
+        The rows of fit, in their order.
+
+    Raises
+    ------
+    InvalidTableError
+        If they have other columns.
+
+    Notes
+    -----
+    A row of training holds no label that is new to the encoder, not even a label that no other row holds; a
+    new row may. So only the scores of rows are kept whose labels would be frequent without them as well, and
+    `DriftMonitor` compares the scores of such new rows only. Rare labels are counted with the columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flowdetect import FlowOutlierDetector
+    >>> X = np.random.default_rng(0).normal(size=(400, 2))
+    >>> detector = FlowOutlierDetector(max_steps=20, random_state=0).fit(X)
+    >>> sum(reference_of_fit(detector, X).scores.counts)  # every third: three members share training rows
+    133
+    """
+    schema = schema_of(estimator)
+    frame = align(*as_frame(X), schema)
+    reference = learn_reference(frame, schema)
+    calibration = getattr(estimator, "_calibration_scores", None)
+    if calibration is None:
+        return reference
+    scores = np.asarray(estimator.training_scores_, dtype=np.float64)
+    usual = np.isfinite(scores)
+    if len(scores) != len(frame) or int(usual.sum()) != len(calibration):
+        return reference  # with known anomalies it is not known which rows the p-values leave out
+    for position, column in enumerate(reference.columns):
+        entries = read_column(frame, position, schema.columns[position])
+        if isinstance(column, LevelReference) and isinstance(entries, tuple):
+            usual &= frequent_without_itself(*entries)
+    kept = _independent(np.sort(scores[usual]), estimator)
+    return replace(reference, scores=NumberReference.learn(kept)) if len(kept) else reference
+
+
 def held_out(estimator: Any, reference: TableReference | None) -> NumberReference | None:
-    """Return the scores of rows that the model has not learnt from, None where there are none."""
-    scores = getattr(estimator, "_calibration_scores", None)
-    if scores is not None:
-        return NumberReference.learn(np.asarray(scores, dtype=np.float64))
-    return None if reference is None else reference.scores
+    """Return the scores of rows that the model has not learnt from, None where there are none.
+
+    Its encoder has seen every label of the held-out rows, so that none of them was new to it, as labels of
+    new rows are: rows of rare labels are left out of the comparison. Where it is not known which held-out
+    scores are theirs, there is none.
+    """
+    calibration = getattr(estimator, "_calibration_scores", None)
+    if reference is not None and reference.scores is not None:
+        return reference.scores
+    if calibration is None or _may_be_rare(schema_of(estimator), reference):
+        return None
+    return NumberReference.learn(_independent(np.asarray(calibration, dtype=np.float64), estimator))
+
+
+def leaves_out_rare_labels(estimator: Any) -> bool:
+    """Tell whether the held-out rows are rows of fit, which hold no label that the encoder had not seen."""
+    return bool(_members(estimator))
+
+
+def _may_be_rare(schema: TableSchema, reference: TableReference | None) -> bool:
+    if reference is None:
+        return any(column.storage.family == "label" for column in schema.columns)
+    return any(isinstance(column, LevelReference) and column.n_rare for column in reference.columns)
+
+
+def _independent(ordered: NDArray[np.float64], estimator: Any) -> NDArray[np.float64]:
+    """Keep so few of the sorted held-out scores that they vary no more than as many independent ones would.
+
+    Those of one member do by themselves. Members share training rows: the mean over K of them varies at most
+    as one alone does, so every K-th is kept. In simulations the variance grew to less than three times what
+    independent scores would have with ten members too.
+    """
+    step = min(n_members(estimator), _MOST_THINNED)
+    return ordered[step // 2 :: step]
 
 
 def schema_of(estimator: Any) -> TableSchema:

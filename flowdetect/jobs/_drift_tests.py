@@ -124,6 +124,8 @@ class GapTest:
 
     def largest_draws(self, n_draws: int) -> Numbers:
         """Return draws of the largest G where nothing has changed, sorted."""
+        if not self.n_new:
+            return np.zeros(n_draws)
         rng = np.random.default_rng(self._seed)
         size = max(_BLOCK_CELLS // len(self._cells), 1)
         sizes = [min(size, n_draws - start) for start in range(0, n_draws, size)]

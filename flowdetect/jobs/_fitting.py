@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.jobs._csv import CsvPartition
-from flowdetect.jobs._drift_reference import TableReference, learn_reference
+from flowdetect.jobs._drift_reference import TableReference
+from flowdetect.jobs._drift_scores import reference_of_fit
 from flowdetect.jobs._errors import InputError, ModelError, StorageError, UsageError
 from flowdetect.jobs._files import open_stream, reading
 from flowdetect.jobs._locking import lock_of, locked, sweep
@@ -89,7 +90,7 @@ def run_fit(settings: FitSettings, *, verbose: bool = False) -> FitReport:
         metadata = {
             **settings.metadata,
             "trained_on": redact_all(trained_on),
-            REFERENCE: learn_reference(X, estimator.encoder_.schema_).to_dict(),
+            REFERENCE: reference_of_fit(estimator, X).to_dict(),
         }
         with storing(settings.out):
             model_id = save(estimator, settings.out, metadata=metadata)

@@ -52,12 +52,12 @@ class DriftDisplay:
     --------
     >>> import numpy as np
     >>> from flowdetect import FlowOutlierDetector
-    >>> from flowdetect.jobs import DriftMonitor, learn_reference
+    >>> from flowdetect.jobs import DriftMonitor, reference_of_fit
     >>> from flowdetect.plotting import DriftDisplay
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(200, 2))
     >>> detector = FlowOutlierDetector(max_steps=5, random_state=0).fit(X)
-    >>> monitor = DriftMonitor(detector, learn_reference(X, detector.encoder_.schema_))
+    >>> monitor = DriftMonitor(detector, reference_of_fit(detector, X))
     >>> monitor.update(rng.normal(size=(100, 2)) + 1.0)
     >>> display = DriftDisplay.from_report(monitor.report())
     >>> len(display.axes_)

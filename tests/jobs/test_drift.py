@@ -10,7 +10,7 @@ from scipy import stats
 
 from flowdetect import FlowOutlierDetector
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
-from flowdetect.jobs import DriftMonitor, TableReference, learn_reference
+from flowdetect.jobs import DriftMonitor, TableReference, learn_reference, reference_of_fit
 from flowdetect.jobs._drift_tests import GapTest, event_test, holm, level_test
 from flowdetect.preprocessing import TableEncoder
 
@@ -93,18 +93,79 @@ def test_tables_give_no_more_alarms_than_stated(n_new: int, n_runs: int) -> None
     assert found <= band(n_runs, alpha)[1]
 
 
-def test_a_fitted_detector_gives_no_more_alarms_than_stated() -> None:
+def numbers(n_rows: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(size=(n_rows, 2))
+
+
+def rare_labels(n_rows: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Rows a tenth of which hold a label that hardly any other row holds."""
+    labels = np.where(rng.random(n_rows) < 0.9, "usual", rng.integers(10**6, size=n_rows).astype(str))
+    return pd.DataFrame({"number": rng.normal(size=n_rows), "label": labels.astype(object)})
+
+
+def small_detector(table: Any, seed: int) -> FlowOutlierDetector:
+    return FlowOutlierDetector(max_steps=10, hidden_features=8, random_state=seed).fit(table)
+
+
+@pytest.mark.parametrize("draw_rows", [numbers, rare_labels])
+def test_a_fitted_detector_gives_no_more_alarms_than_stated(draw_rows: Any) -> None:
     rng, alpha, n_runs = np.random.default_rng(1), 0.1, 30
     alarms = 0
     for seed in range(3):
-        table = rng.normal(size=(300, 2))
-        detector = FlowOutlierDetector(max_steps=10, hidden_features=8, random_state=seed).fit(table)
-        reference = learn_reference(table, detector.encoder_.schema_)
+        table = draw_rows(300, rng)
+        detector = small_detector(table, seed)
+        reference = reference_of_fit(detector, table)
         for _ in range(n_runs // 3):
             monitor = DriftMonitor(detector, reference, alpha=alpha)
-            monitor.update(rng.normal(size=(100, 2)))
+            monitor.update(draw_rows(100, rng))
             alarms += monitor.report().verdict == "drift"
     assert alarms <= band(n_runs, alpha)[1]
+
+
+def test_scores_of_rows_with_rare_labels_are_not_compared() -> None:
+    rng = np.random.default_rng(19)
+    table = rare_labels(300, rng)
+    detector = small_detector(table, 0)
+    reference = reference_of_fit(detector, table)
+    assert reference.scores is not None
+    # Every third of the held-out scores of usual rows: the three members share training rows.
+    n_usual = int((table["label"] == "usual").sum())
+    assert sum(reference.scores.counts) == pytest.approx(n_usual / 3, abs=1)
+    new = rare_labels(200, rng)
+    monitor = DriftMonitor(detector, reference)
+    monitor.update(new)
+    n_rare = int((new["label"] != "usual").sum())
+    assert monitor.counts()["scores"][-1] == n_rare
+    assert sum(monitor.counts()["scores"]) == 200
+
+
+def test_rows_of_rare_labels_alone_are_seen_in_the_labels() -> None:
+    rng = np.random.default_rng(20)
+    table = rare_labels(300, rng)
+    detector = small_detector(table, 0)
+    monitor = DriftMonitor(detector, reference_of_fit(detector, table))
+    monitor.update(rare_labels(600, rng).query("label != 'usual'"))
+    report = monitor.report()
+    assert report.verdict == "drift"
+    assert report.columns[0].column == "label"
+    assert report.score is not None
+    assert report.score.p_value == 1.0
+
+
+def test_scores_are_not_compared_where_it_is_not_known_whose_they_are() -> None:
+    rng = np.random.default_rng(21)
+    table = rare_labels(300, rng)
+    detector = small_detector(table, 0)
+    monitor = DriftMonitor(detector, learn_reference(table, detector.encoder_.schema_))
+    monitor.update(rare_labels(100, rng))
+    assert monitor.report().score is None
+
+
+def test_a_reference_of_other_columns_is_refused() -> None:
+    table = rare_labels(100, np.random.default_rng(22))
+    detector = small_detector(table, 0)
+    with pytest.raises(InvalidTableError, match="number"):
+        reference_of_fit(detector, table.drop(columns="number"))
 
 
 # --- what changes is seen ----------------------------------------------------------------
