@@ -7,10 +7,11 @@ from flowdetect.flows._conditioners import LearntParameters, PlainNetwork, Resid
 from flowdetect.flows._coupling import AffineCoupling, SplineCoupling
 from flowdetect.flows._discrete import AutoregressiveCategorical
 from flowdetect.flows._distributions import DiagonalNormal, StandardNormal
+from flowdetect.flows._embeddings import CodeEmbedding, ContextEmbedding
 from flowdetect.flows._linear import LULinear, Permutation, RandomPermutation, ReversePermutation
 from flowdetect.flows._masked_networks import MaskedNetwork
 from flowdetect.flows._splines import rational_quadratic_spline
-from flowdetect.flows._table import CodeEmbedding, ContextEmbedding, TableDensity
+from flowdetect.flows._table import TableDensity
 
 __all__ = [
     "AffineAutoregressive",

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.flows._conditioners import clamp_reach
+from flowdetect.flows._draws import draw_codes, draw_coupled
 from flowdetect.flows._fused_codes import FusedCodes
 from flowdetect.flows._masked_networks import MaskedNetwork, hidden_degrees
 
@@ -214,7 +215,7 @@ class AutoregressiveCategorical(Distribution):
         start = self._code_layer.bias.expand(n_rows, -1)
         rows = start.new_zeros(n_rows, len(self.cardinalities))
         for place, column in enumerate(self._columns):
-            drawn = _draw_codes(self._shares(start, context, place), generator)
+            drawn = draw_codes(self._shares(start, context, place), generator)
             rows[:, column] = drawn.to(rows.dtype)
             start = start + self._code_layer.column(drawn, place)
         return rows
@@ -259,7 +260,7 @@ class AutoregressiveCategorical(Distribution):
         for place, column in enumerate(self._columns):
             before, now = (self._shares(start, context, place) for start in (given, new))
             code = index[:, column]
-            drawn = _draw_coupled(code, before, now, noise_scale, generator)
+            drawn = draw_coupled(code, before, now, noise_scale, generator)
             rows[:, column] = drawn.to(rows.dtype)
             given = given + self._code_layer.column(code, place)
             new = new + self._code_layer.column(drawn, place)
@@ -316,24 +317,6 @@ class AutoregressiveCategorical(Distribution):
         if marginals is not None:
             logs = _log_marginals(marginals, self.cardinalities)
             network.final_layer.bias.data.copy_(torch.cat([logs[self._columns[place]] for place in order]))
-
-
-def _draw_codes(shares: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.multinomial(shares, 1, generator=generator).squeeze(1)
-
-
-def _draw_coupled(
-    code: Tensor, before: Tensor, now: Tensor, noise_scale: Tensor, generator: torch.Generator | None
-) -> Tensor:
-    """Draw from the shares ``now``, if possible equal to ``code``, a draw from the shares ``before``."""
-    kept, renewed = (
-        torch.rand(len(code), generator=generator, dtype=now.dtype, device=now.device) for _ in range(2)
-    )
-    had, has = (shares.gather(1, code[:, None]).squeeze(1) for shares in (before, now))
-    gained = (now - before).clamp_min(0.0)
-    gained = torch.where(gained.sum(dim=1, keepdim=True) > 1e-12, gained, now)
-    near = torch.where(kept * had < has, code, _draw_codes(gained, generator))
-    return torch.where(renewed < noise_scale.squeeze(1), _draw_codes(now, generator), near)
 
 
 def _group_by_size(sizes: list[int]) -> list[tuple[int, list[int]]]:
