@@ -17,7 +17,17 @@ _ESTIMATORS = ("FlowAugmenter", "FlowDensity", "FlowOutlierDetector")
 _HOMES = dict.fromkeys(_ESTIMATORS, "estimators") | dict.fromkeys(("load", "save"), "persistence")
 _SUBMODULES = (
     *("calibration", "estimators", "exceptions", "explanation"),
-    *("flows", "jobs", "persistence", "plotting", "preprocessing", "quality", "timeseries", "training"),
+    *(
+        "flows",
+        "inference",
+        "jobs",
+        "persistence",
+        "plotting",
+        "preprocessing",
+        "quality",
+        "timeseries",
+        "training",
+    ),
 )
 
 

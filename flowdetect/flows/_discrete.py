@@ -1,7 +1,7 @@
 """Exact probabilities of rows of discrete codes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.flows._conditioners import clamp_reach
-from flowdetect.flows._draws import draw_codes, draw_coupled
+from flowdetect.flows._draws import codes_at, draw_codes, draw_coupled
 from flowdetect.flows._fused_codes import FusedCodes
 from flowdetect.flows._masked_networks import MaskedNetwork, hidden_degrees
 
@@ -209,15 +209,39 @@ class AutoregressiveCategorical(Distribution):
         Tensor of shape (n_rows, n_codes)
             Codes, in the dtype of the parameters.
         """
+        return self._column_by_column(n_rows, context, lambda shares, _: draw_codes(shares, generator))
+
+    def rows_at(self, uniforms: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the rows at given uniform numbers: each column's quantile, given the columns before it.
+
+        Parameters
+        ----------
+        uniforms : Tensor of shape (n_rows, n_codes)
+            Within 0..1. Independent uniform numbers give rows of this distribution.
+        context : Tensor of shape (n_rows, n_context), optional
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_codes)
+            Codes, in the dtype of the parameters.
+        """
+        return self._column_by_column(
+            len(uniforms), context, lambda shares, column: codes_at(shares, uniforms[:, column])
+        )
+
+    def _column_by_column(
+        self, n_rows: int, context: Tensor | None, choose: Callable[[Tensor, int], Tensor]
+    ) -> Tensor:
+        """Build rows of codes; ``choose(shares, column)`` gives those (n_rows,) of a column."""
         if self.network is None:
             return torch.zeros(n_rows, len(self.cardinalities), dtype=self._dtype(context))
         context = clamp_reach(context)
         start = self._code_layer.bias.expand(n_rows, -1)
         rows = start.new_zeros(n_rows, len(self.cardinalities))
         for place, column in enumerate(self._columns):
-            drawn = draw_codes(self._shares(start, context, place), generator)
-            rows[:, column] = drawn.to(rows.dtype)
-            start = start + self._code_layer.column(drawn, place)
+            chosen = choose(self._shares(start, context, place), column)
+            rows[:, column] = chosen.to(rows.dtype)
+            start = start + self._code_layer.column(chosen, place)
         return rows
 
     def draw_near(

@@ -53,6 +53,10 @@ class _Normal(Distribution):
         model = context if context is not None else like
         dtype, device = (torch.get_default_dtype(), None) if model is None else (model.dtype, model.device)
         noise = torch.randn(n_rows, self.n_features, generator=generator, dtype=dtype, device=device)
+        return self.rows_at(noise, context)
+
+    def rows_at(self, noise: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the rows that standard normal noise (n, n_features) stands for; 0 where not observed."""
         rows = self.noise_to_rows(noise, context)
         observed = self._observed(context)
         return rows if observed is None else torch.where(observed, rows, 0.0)

@@ -1,14 +1,24 @@
-"""One code for each row of shares: drawn, or drawn so that it is equal to a given one where it can be."""
+"""One code for each row of shares: drawn, at a given quantile, or equal to a given one where it can be."""
 
 import torch
 from torch import Tensor
 
-__all__ = ["draw_codes", "draw_coupled"]
+__all__ = ["codes_at", "draw_codes", "draw_coupled"]
 
 
 def draw_codes(shares: Tensor, generator: torch.Generator | None) -> Tensor:
     """Draw one code (n,) for each row of shares (n, cardinality)."""
     return torch.multinomial(shares, 1, generator=generator).squeeze(1)
+
+
+def codes_at(shares: Tensor, uniforms: Tensor) -> Tensor:
+    """Return the quantile (n,) of each row of shares (n, cardinality) at the uniform numbers (n,).
+
+    It is the number of codes whose cumulated share lies at or below the uniform number.
+    """
+    passed = shares.cumsum(1) <= uniforms.unsqueeze(1)
+    # The shares may sum to a little less than a uniform number near 1.
+    return passed.sum(1).clamp_max(shares.shape[1] - 1)
 
 
 def draw_coupled(

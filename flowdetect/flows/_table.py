@@ -178,17 +178,51 @@ class TableDensity(Distribution):
         ConfigurationError
             If the width of the context is not the one the density was built for, or it has not n_rows rows.
         """
-        self._check(None, context)
-        if context is not None and len(context) != n_rows:
-            raise ConfigurationError(
-                f"context must have one row per row to draw; got {len(context)} rows for n_rows={n_rows}. "
-                "Repeat the context's rows as often as wanted."
-            )
+        self._check_draws(n_rows, context)
         codes = next(self.parameters()).new_zeros(n_rows, 0)
         if self.codes is not None:
             vectors = self._context_vectors(context)
             codes = self.codes.draw(n_rows, vectors, generator=generator).to(codes)
         return self.draw_values(codes, context, generator)
+
+    @torch.no_grad()
+    def rows_at(self, uniforms: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the encoded rows at given points of the unit cube.
+
+        Parameters
+        ----------
+        uniforms : Tensor of shape (n_rows, n_columns)
+            Within 0..1, without the ends. Independent uniform numbers give rows of this density, as
+            `sample_rows` does; points that fill the cube more evenly give rows that fill the density so.
+        context : Tensor of shape (n_rows, n_context_columns), optional
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_columns)
+            0 stands in values that are absent.
+
+        Raises
+        ------
+        ConfigurationError
+            If the width of the points or of the context is not the one the density was built for, or the
+            context has not as many rows.
+
+        Notes
+        -----
+        It is the inverse of Rosenblatt's transformation for the codes, ``c_j = F^-1(u_j | c_1 .. c_(j-1))``,
+        and ``f^-1(Phi^-1(u))`` for the values, with the flow f and the normal distribution function Phi.
+        """
+        self._check(uniforms, context)
+        self._check_draws(len(uniforms), context)
+        values, codes = uniforms.split((self.layout.n_values, self.layout.n_codes), dim=1)
+        vectors = self._context_vectors(context)
+        if self.codes is not None:
+            codes = self.codes.rows_at(codes, vectors).to(codes)
+        if self.flow is None:
+            return codes
+        flow_context = self._flow_context(codes, vectors)
+        noise = self.flow._distribution.rows_at(torch.special.ndtri(values), flow_context)
+        return torch.cat((self.flow._transform.inverse(noise, flow_context)[0], codes), dim=1)
 
     @torch.no_grad()
     def draw_values(
@@ -306,6 +340,14 @@ class TableDensity(Distribution):
             present[:, gates].all(dim=1) if gates else present.new_ones(len(codes)) for gates in self._gates
         ]
         return torch.stack(columns, dim=1).to(codes.dtype)
+
+    def _check_draws(self, n_rows: int, context: Tensor | None) -> None:
+        self._check(None, context)
+        if context is not None and len(context) != n_rows:
+            raise ConfigurationError(
+                f"context must have one row per row to draw; got {len(context)} rows for n_rows={n_rows}. "
+                "Repeat the context's rows as often as wanted."
+            )
 
     def _check(self, inputs: Tensor | None, context: Tensor | None) -> None:
         if inputs is not None and (inputs.ndim != 2 or inputs.shape[1] != self.layout.n_columns):

@@ -6,6 +6,7 @@ import torch
 
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.flows import AutoregressiveCategorical
+from flowdetect.flows._draws import codes_at
 
 SIZES = [3, 1, 2, 4]
 
@@ -196,3 +197,10 @@ def test_constant_columns_stay_near_themselves() -> None:
     assert torch.equal(AutoregressiveCategorical([1, 1]).draw_near(zeros, torch.ones(5, 1)), zeros)
     mixed = AutoregressiveCategorical([1, 3]).double()
     assert (mixed.draw_near(zeros, torch.ones(5, 1).double())[:, 0] == 0).all()
+
+
+def test_codes_at_are_quantiles() -> None:
+    shares = torch.tensor([0.25, 0.25, 0.5]).expand(6, -1)
+    uniforms = torch.tensor([0.0, 0.2, 0.25, 0.49, 0.5, 1.0])
+    assert codes_at(shares, uniforms).tolist() == [0, 0, 1, 1, 2, 2]
+    assert AutoregressiveCategorical([1, 1]).rows_at(torch.rand(2, 2)).tolist() == [[0.0, 0.0]] * 2

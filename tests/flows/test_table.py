@@ -246,3 +246,43 @@ def test_refuses_rows_and_context_of_another_width() -> None:
         density.vary_rows(torch.zeros(2, 4), torch.ones(2, 1), torch.zeros(2, 2))
     with pytest.raises(ConfigurationError, match="context must have 2 columns, .* got 0"):
         density.vary_rows(torch.zeros(2, 3), torch.ones(2, 1))
+
+
+@pytest.mark.parametrize("base", ["normal", "diagonal"])
+@torch.no_grad()
+def test_rows_at_points_of_the_cube_have_the_density(base: str, shake: Callable) -> None:
+    settings = FlowSettings(n_layers=2, hidden_features=12, base=base)
+    density = shake(TableDensity(MIXED, context_layout=CONTEXT, settings=settings, seed=0), 0.2)
+    context = torch.tensor([[0.4, 0.0]]).double().expand(400, -1)
+    uniforms = (torch.arange(400).double() + 0.5) / 400
+    rows = density.rows_at(uniforms[:, None].expand(-1, 3).contiguous(), context)
+    # The first code sees the points themselves, so each of its codes takes its probability of them.
+    for code in range(3):
+        given = torch.tensor([[code, 0.0], [code, 1.0]]).double()
+        share = density.code_log_prob(given, context[:2]).exp().sum().item()
+        assert (rows[:, 1] == code).double().mean().item() == pytest.approx(share, abs=0.005)
+    assert (rows[rows[:, 2] == 1, 0] == 0).all()
+    # Back through the flow: the noise is the normal quantile of the point.
+    seen = rows[:, 2] == 0
+    flow_context = density._flow_context(rows[:, 1:], density._context_vectors(context))
+    noise = density.flow._transform(rows[:, :1], flow_context)[0]
+    if base == "normal":
+        torch.testing.assert_close(torch.special.ndtr(noise[seen, 0]), uniforms[seen], atol=1e-7, rtol=0.0)
+
+
+def test_independent_points_give_the_rows_of_the_density(shake: Callable) -> None:
+    density = shake(TableDensity(MIXED, settings=SMALL, seed=0), 0.2)
+    uniforms = torch.rand(20_000, 3, dtype=torch.float64)
+    rows, drawn = density.rows_at(uniforms), density.sample_rows(20_000)
+    for part in (lambda r: r.mean(0), lambda r: r.square().mean(0), lambda r: (r[:, :1] * r[:, 1:]).mean(0)):
+        torch.testing.assert_close(part(rows), part(drawn), atol=0.05, rtol=0.0)
+    only_codes = TableDensity(MatrixLayout(0, (2, 3), (-1, -1)), settings=SMALL, seed=0)
+    assert only_codes.rows_at(torch.tensor([[0.1, 0.9], [0.6, 0.4]])).tolist() == [[0.0, 2.0], [1.0, 1.0]]
+
+
+def test_points_and_context_must_fit() -> None:
+    density = TableDensity(MIXED, context_layout=CONTEXT, settings=SMALL, seed=0)
+    with pytest.raises(ConfigurationError, match=r"inputs must have shape \(n, 3\); got \(4, 2\)"):
+        density.rows_at(torch.rand(4, 2), torch.zeros(4, 2))
+    with pytest.raises(ConfigurationError, match="one row per row to draw; got 3 rows for n_rows=4"):
+        density.rows_at(torch.rand(4, 3), torch.zeros(3, 2))
