@@ -209,7 +209,7 @@ class AutoregressiveCategorical(Distribution):
         Tensor of shape (n_rows, n_codes)
             Codes, in the dtype of the parameters.
         """
-        return self._column_by_column(n_rows, context, lambda shares, _: draw_codes(shares, generator))
+        return self.choose(n_rows, context, lambda shares, _: draw_codes(shares, generator))
 
     def rows_at(self, uniforms: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the rows at given uniform numbers: each column's quantile, given the columns before it.
@@ -225,21 +225,33 @@ class AutoregressiveCategorical(Distribution):
         Tensor of shape (n_rows, n_codes)
             Codes, in the dtype of the parameters.
         """
-        return self._column_by_column(
+        return self.choose(
             len(uniforms), context, lambda shares, column: codes_at(shares, uniforms[:, column])
         )
 
-    def _column_by_column(
-        self, n_rows: int, context: Tensor | None, choose: Callable[[Tensor, int], Tensor]
-    ) -> Tensor:
-        """Build rows of codes; ``choose(shares, column)`` gives those (n_rows,) of a column."""
+    def choose(self, n_rows: int, context: Tensor | None, choice: Callable[[Tensor, int], Tensor]) -> Tensor:
+        """Fill rows column after column, each given those before it.
+
+        Parameters
+        ----------
+        n_rows : int
+        context : Tensor of shape (n_rows, n_context), optional
+        choice : callable (shares, column) -> codes
+            Gets the probabilities of the codes of a column, (n_rows, cardinality), and returns a code for
+            each row. Columns of cardinality 1 are not asked for.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_codes)
+            Codes, in the dtype of the parameters.
+        """
         if self.network is None:
             return torch.zeros(n_rows, len(self.cardinalities), dtype=self._dtype(context))
         context = clamp_reach(context)
         start = self._code_layer.bias.expand(n_rows, -1)
         rows = start.new_zeros(n_rows, len(self.cardinalities))
         for place, column in enumerate(self._columns):
-            chosen = choose(self._shares(start, context, place), column)
+            chosen = choice(self._shares(start, context, place), column)
             rows[:, column] = chosen.to(rows.dtype)
             start = start + self._code_layer.column(chosen, place)
         return rows
