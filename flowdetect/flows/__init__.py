@@ -2,7 +2,7 @@
 
 from flowdetect.flows._architecture import DensityArchitecture
 from flowdetect.flows._autoregressive import AffineAutoregressive, SplineAutoregressive
-from flowdetect.flows._build import FlowConfig, FlowSettings, build_flow, sample_flow
+from flowdetect.flows._build import FlowConfig, FlowSettings, build_flow
 from flowdetect.flows._conditioners import LearntParameters, PlainNetwork, ResidualNetwork
 from flowdetect.flows._coupling import AffineCoupling, SplineCoupling
 from flowdetect.flows._discrete import AutoregressiveCategorical
@@ -10,6 +10,8 @@ from flowdetect.flows._distributions import DiagonalNormal, StandardNormal
 from flowdetect.flows._embeddings import CodeEmbedding, ContextEmbedding
 from flowdetect.flows._linear import LULinear, Permutation, RandomPermutation, ReversePermutation
 from flowdetect.flows._masked_networks import MaskedNetwork
+from flowdetect.flows._reversed import Reversed
+from flowdetect.flows._sampling import sample_flow, sample_flow_and_log_prob
 from flowdetect.flows._splines import rational_quadratic_spline
 from flowdetect.flows._table import TableDensity
 
@@ -31,6 +33,7 @@ __all__ = [
     "RandomPermutation",
     "ResidualNetwork",
     "ReversePermutation",
+    "Reversed",
     "SplineAutoregressive",
     "SplineCoupling",
     "StandardNormal",
@@ -38,4 +41,5 @@ __all__ = [
     "build_flow",
     "rational_quadratic_spline",
     "sample_flow",
+    "sample_flow_and_log_prob",
 ]

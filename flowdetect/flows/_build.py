@@ -18,11 +18,12 @@ from flowdetect.flows._conditioners import ACTIVATIONS, LearntParameters, PlainN
 from flowdetect.flows._coupling import AffineCoupling, SplineCoupling
 from flowdetect.flows._distributions import DiagonalNormal, StandardNormal
 from flowdetect.flows._linear import LULinear
+from flowdetect.flows._reversed import Reversed
 
-__all__ = ["FlowConfig", "FlowSettings", "build_flow", "local_seed", "sample_flow", "splits_of"]
+__all__ = ["FlowConfig", "FlowSettings", "build_flow", "local_seed", "splits_of"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "kind": ("coupling", "autoregressive"),
+    "kind": ("coupling", "autoregressive", "iaf"),
     "transform": ("spline", "affine"),
     "conditioner": ("residual", "plain"),
     "mixing": ("none", "permutation", "lu"),
@@ -38,9 +39,11 @@ class FlowSettings:
 
     Parameters
     ----------
-    kind : {"coupling", "autoregressive"}, default "coupling"
-        Coupling layers are fast both ways; autoregressive ones are more flexible per layer, and sample
-        n_features times slower than they score.
+    kind : {"coupling", "autoregressive", "iaf"}, default "coupling"
+        Coupling layers score and sample in one pass. Autoregressive ones are more flexible per layer. As
+        ``"autoregressive"`` (MAF) they score in one pass and sample in n_features passes; as ``"iaf"``
+        (inverse autoregressive flow) they sample in one, with the exact density of what is drawn, and score
+        other rows, and so learn by likelihood, in n_features passes. Both ways are exact for all.
     transform : {"spline", "affine"}, default "spline"
     n_layers : int, default 5
     hidden_features : int, default 64
@@ -160,7 +163,7 @@ def build_flow(config: FlowConfig, *, seed: int, splits: Sequence[Sequence[int]]
     Returns
     -------
     nflows.flows.Flow
-        ``log_prob(inputs, context)`` in nats. Draw rows with :func:`sample_flow`.
+        ``log_prob(inputs, context)`` in nats. Draw rows with :func:`~flowdetect.flows.sample_flow`.
 
     Raises
     ------
@@ -174,12 +177,17 @@ def build_flow(config: FlowConfig, *, seed: int, splits: Sequence[Sequence[int]]
     torch.Size([4])
     """
     with local_seed(seed) as generator:
-        transforms: list[Transform] = [_Unobserved(config.n_features)] if config.masked else []
+        transforms: list[Transform] = []
         drawn = _splits(config, generator) if splits is None else _given_splits(config, splits)
         for split in drawn:
             if config.mixing == "lu":
                 transforms.append(LULinear(config.n_features))
             transforms.append(_layer(config, split))
+        if config.kind == "iaf":
+            # From the noise the layers come in the opposite order: linear maps stay on the side of the data.
+            transforms = [Reversed(LayerChain(transforms[::-1]))]
+        if config.masked:
+            transforms.insert(0, _Unobserved(config.n_features))
         return Flow(LayerChain(transforms), _base(config))
 
 
@@ -191,34 +199,14 @@ def splits_of(flow: Flow) -> list[list[int]]:
     >>> splits_of(build_flow(FlowConfig(2, n_layers=2, kind="autoregressive"), seed=0))
     [[0, 1], [1, 0]]
     """
-    layers = list(flow._transform._transforms)
+    layers: list[Any] = []
+    for part in flow._transform._transforms:
+        layers += reversed(part.transform._transforms) if isinstance(part, Reversed) else [part]
     return [
         layer.transform_features.tolist() if hasattr(layer, "transform_features") else list(layer.order)
         for layer in layers
         if hasattr(layer, "transform_features") or hasattr(layer, "order")
     ]
-
-
-def sample_flow(
-    flow: Flow, n_rows: int, *, context: Tensor | None = None, generator: torch.Generator | None = None
-) -> Tensor:
-    """Draw rows from a flow made by :func:`build_flow`: one for each row of the context, if there is one.
-
-    Parameters
-    ----------
-    flow : Flow
-    n_rows : int
-    context : Tensor of shape (n_rows, context_width), optional
-    generator : torch.Generator, optional
-        On the flow's device; torch's global stream if None.
-
-    Returns
-    -------
-    Tensor of shape (n_rows, n_features)
-    """
-    like = next(flow.parameters())
-    noise = flow._distribution.draw(n_rows, context, generator=generator, like=like)
-    return flow._transform.inverse(noise, context)[0]
 
 
 class local_seed:  # noqa: N801 - used as a function
@@ -291,7 +279,7 @@ def _splits(config: FlowConfig, generator: torch.Generator) -> list[Tensor]:
 
 def _given_splits(config: FlowConfig, splits: Sequence[Sequence[int]]) -> list[Tensor]:
     """Return the splits as `_splits` does."""
-    orders = config.kind == "autoregressive"
+    orders = config.kind != "coupling"
     fits = all(
         0 < len(split) == len(set(split)) and set(split) <= set(range(config.n_features)) for split in splits
     )

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from flowdetect._utils.layout import MatrixLayout
 from flowdetect.exceptions import ConfigurationError
-from flowdetect.flows._build import FlowConfig, FlowSettings, build_flow, local_seed, sample_flow
+from flowdetect.flows._build import FlowConfig, FlowSettings, build_flow, local_seed
 from flowdetect.flows._discrete import AutoregressiveCategorical
 from flowdetect.flows._embeddings import CodeEmbedding, ContextEmbedding
+from flowdetect.flows._sampling import sample_flow
 
 __all__ = ["TableDensity"]
 

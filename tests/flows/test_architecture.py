@@ -20,7 +20,7 @@ def density_of(**settings: Any) -> TableDensity:
     return built.double().eval()
 
 
-@pytest.mark.parametrize("kind", ["coupling", "autoregressive"])
+@pytest.mark.parametrize("kind", ["coupling", "autoregressive", "iaf"])
 @pytest.mark.parametrize("transform", ["spline", "affine"])
 @pytest.mark.parametrize("mixing", ["none", "permutation"])
 def test_a_density_is_built_again_from_its_architecture_and_weights(
@@ -46,6 +46,12 @@ def test_densities_of_one_kind_of_column(layout: MatrixLayout) -> None:
 def test_given_splits_are_taken_as_they_are() -> None:
     config = FlowConfig(3, n_layers=2)
     assert splits_of(build_flow(config, seed=0, splits=[[2], [0, 1]])) == [[2], [0, 1]]
+
+
+def test_given_orders_of_an_inverse_autoregressive_flow_are_taken_as_they_are() -> None:
+    orders = [[2, 0, 1], [0, 1, 2], [1, 2, 0]]
+    flow = build_flow(FlowConfig(3, n_layers=3, kind="iaf", mixing="lu"), seed=0, splits=orders)
+    assert splits_of(flow) == orders
 
 
 @pytest.mark.parametrize("splits", [[[0]], [[0], []], [[0], [3]], [[0], [1, 1]], [[0], [1], [2]]])

@@ -13,7 +13,7 @@ from flowdetect.flows import FlowConfig, build_flow, sample_flow
 from flowdetect.flows._build import _splits
 
 SMALL = {"n_layers": 3, "hidden_features": 12}
-KINDS = list(product(["coupling", "autoregressive"], ["spline", "affine"]))
+KINDS = list(product(["coupling", "autoregressive", "iaf"], ["spline", "affine"]))
 
 
 def grid(n_points: int, n_features: int, reach: float = 7.0) -> tuple[torch.Tensor, float]:

@@ -60,6 +60,9 @@ TRANSFORMS: dict[str, tuple[int, Callable[[], Transform]]] = {
     "flow, coupling": (4, flow),
     "flow, LU": (4, lambda: flow(mixing="lu")),
     "flow, autoregressive": (4, lambda: flow(kind="autoregressive", transform="affine", mixing="none")),
+    "flow, inverse autoregressive": (4, lambda: flow(kind="iaf")),
+    "flow, inverse autoregressive, affine": (4, lambda: flow(kind="iaf", transform="affine", mixing="none")),
+    "flow, inverse autoregressive, LU": (4, lambda: flow(kind="iaf", mixing="lu")),
 }
 MIXING = {"LU", "permutation", "reverse", "random permutation"}
 # One MADE network sees the masked-out rows of one feature only: its hidden units read the context alone.
