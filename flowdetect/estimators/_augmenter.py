@@ -60,7 +60,7 @@ class FlowAugmenter(DrawingEstimator, BaseOverSampler):
         Numbers on a lattice (whole numbers, few decimals) stay within the range of the training rows always.
     constraints : callable or list of callables, optional
         Each takes a drawn table and returns one bool per row; rows with False are drawn again.
-    kind : {"coupling", "autoregressive"}, default="coupling"
+    kind : {"coupling", "autoregressive", "iaf"}, default="coupling"
         See `FlowDensity`.
     n_layers : int or "auto", default="auto"
         Number of spline layers. "auto" takes 5, or 2 for a single continuous column.

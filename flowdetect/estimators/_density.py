@@ -30,9 +30,10 @@ class FlowDensity(DensityMixin, LikelihoodEstimator):
 
     Parameters
     ----------
-    kind : {"coupling", "autoregressive"}, default="coupling"
+    kind : {"coupling", "autoregressive", "iaf"}, default="coupling"
         Coupling layers score and sample in one pass; autoregressive ones are more flexible a layer, but
-        sample one column after the other.
+        sample one column after the other. "iaf", inverse autoregressive, samples in one pass and scores, and
+        learns, one column after the other: slow to fit.
     n_layers : int or "auto", default="auto"
         Number of spline layers. "auto" takes 5, or 2 for a single continuous column: one column needs no
         mixing, and on a few hundred rows more layers overfit.

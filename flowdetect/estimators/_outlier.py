@@ -50,8 +50,8 @@ class FlowOutlierDetector(OutlierMixin, ReasonsEstimator, CalibratedEstimator):
     n_models : int, default=3
         Number of members, and of folds; no more than one fold for every 5 rows. 1, or fewer than 10 rows,
         fits one member on all rows, which leaves no p-values.
-    kind : {"autoregressive", "coupling"}, default="autoregressive"
-        Kind of the flow's layers.
+    kind : {"autoregressive", "coupling", "iaf"}, default="autoregressive"
+        Kind of the flow's layers; "iaf", quick to draw from, is slow to fit. See `FlowDensity`.
     n_layers : int, default=2
         Number of spline layers.
     hidden_features : int, default=64
