@@ -3,6 +3,7 @@
 from flowdetect.flows._architecture import DensityArchitecture
 from flowdetect.flows._autoregressive import AffineAutoregressive, SplineAutoregressive
 from flowdetect.flows._build import FlowConfig, FlowSettings, build_flow
+from flowdetect.flows._completion import ABSENT, GIVEN, TARGET, CompletionModel, completion_layouts
 from flowdetect.flows._conditioners import LearntParameters, PlainNetwork, ResidualNetwork
 from flowdetect.flows._coupling import AffineCoupling, SplineCoupling
 from flowdetect.flows._discrete import AutoregressiveCategorical
@@ -16,10 +17,14 @@ from flowdetect.flows._splines import rational_quadratic_spline
 from flowdetect.flows._table import TableDensity
 
 __all__ = [
+    "ABSENT",
+    "GIVEN",
+    "TARGET",
     "AffineAutoregressive",
     "AffineCoupling",
     "AutoregressiveCategorical",
     "CodeEmbedding",
+    "CompletionModel",
     "ContextEmbedding",
     "DensityArchitecture",
     "DiagonalNormal",
@@ -39,6 +44,7 @@ __all__ = [
     "StandardNormal",
     "TableDensity",
     "build_flow",
+    "completion_layouts",
     "rational_quadratic_spline",
     "sample_flow",
     "sample_flow_and_log_prob",

@@ -9,6 +9,7 @@ from flowdetect.training._config import (
     TrainingResult,
 )
 from flowdetect.training._data import ArraySource, Batch, RowSource
+from flowdetect.training._hidden import HiddenEntries
 from flowdetect.training._loop import train
 from flowdetect.training._objectives import MaximumLikelihood, NoiseConditional, Objective, noise_context
 from flowdetect.training._sklearn import SklearnCallbacks, sklearn_fit_task
@@ -18,6 +19,7 @@ __all__ = [
     "Batch",
     "Callback",
     "EvaluationRecord",
+    "HiddenEntries",
     "MaximumLikelihood",
     "NoiseConditional",
     "Objective",

@@ -1,0 +1,193 @@
+"""Encoded rows as entries, each known or missing: the matrix without the codes that say so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flowdetect._utils.layout import MatrixLayout
+from flowdetect.preprocessing import ColumnSchema, TableEncoder, TableSchema
+
+__all__ = ["Entries"]
+
+# Categories of a column with more levels than this are no coordinates of the normal distribution.
+_MAX_ONE_HOT = 16
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What an encoded matrix says of each entry of the table, for a table whose columns may all be missing.
+
+    A unit is a column of the table that can be known, missing or asked for: all but those that are always
+    missing, and copies of other columns.
+
+    Attributes
+    ----------
+    layout : MatrixLayout
+        Of the encoder's matrix.
+    units : ndarray of int, shape (n_units,)
+        Table position of each unit.
+    value_units, code_units : list of int
+        The unit of each value and of each code.
+    gates : list of int
+        For each value the code (by its number) that is 0 where the value exists, or -1.
+    n_drawn : list of int
+        How many codes, the first ones, an entry of the column can be. Behind them stand, for columns of
+        levels, one for any other entry, and for all columns one for an entry that is not known.
+    columns : list of int
+        Matrix column of each code.
+    recoded : list of ndarray
+        For each code column the code here of each code of the matrix.
+    """
+
+    layout: MatrixLayout
+    units: np.ndarray
+    value_units: list[int]
+    code_units: list[int]
+    gates: list[int]
+    n_drawn: list[int]
+    columns: list[int]
+    recoded: list[np.ndarray]
+    missing: list[tuple[int, int]]
+    levels: list[tuple[Any, ...] | None]
+
+    @classmethod
+    def of(cls, encoder: TableEncoder) -> Entries:
+        """Return the entries of an encoder that lets every column be missing."""
+        schema = encoder.schema_
+        positions = [
+            k for k, column in enumerate(schema.columns) if column.copy_of is None and column.kind != "empty"
+        ]
+        unit_of = {position: unit for unit, position in enumerate(positions)}
+        value_at = {position: k for k, position in enumerate(schema.value_positions)}
+        column_of = {
+            position: encoder.layout_.n_values + k for k, position in enumerate(schema.code_positions)
+        }
+        coded = [k for k in positions if schema.columns[k].values is None or _atoms(schema.columns[k])]
+        gates = [-1] * len(value_at)
+        for number, position in enumerate(coded):
+            if position in value_at:
+                gates[value_at[position]] = number
+        columns = [schema.columns[k] for k in coded]
+        return cls(
+            layout=encoder.layout_,
+            units=np.array(positions, dtype=np.intp),
+            value_units=[unit_of[k] for k in value_at],
+            code_units=[unit_of[k] for k in coded],
+            gates=gates,
+            n_drawn=[_n_drawn(column) for column in columns],
+            columns=[column_of[k] for k in coded],
+            recoded=[_recoded(column) for column in columns],
+            missing=[(column_of[k], _missing_code(schema.columns[k])) for k in positions],
+            levels=[_numbers(schema, k) for k in coded],
+        )
+
+    @property
+    def n_columns(self) -> int:
+        """Number of values and codes."""
+        return self.layout.n_values + len(self.columns)
+
+    @property
+    def cardinalities(self) -> list[int]:
+        """Number of codes of each code column, with the one for an entry that is not known."""
+        return [int(table.max()) + 1 for table in self.recoded]
+
+    def split(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows without codes for missing entries, and which entries are known.
+
+        Parameters
+        ----------
+        matrix : ndarray of shape (n, layout.n_columns)
+
+        Returns
+        -------
+        rows : ndarray of shape (n, n_values + n_codes)
+            ``[values | codes]``.
+        known : ndarray of bool, shape (n, n_units)
+        """
+        codes = matrix[:, self.columns].astype(np.intp)
+        for k, table in enumerate(self.recoded):
+            codes[:, k] = table[codes[:, k]]
+        known = np.column_stack([matrix[:, column] != code for column, code in self.missing])
+        return np.hstack([matrix[:, : self.layout.n_values], codes]).astype(matrix.dtype), known
+
+    def join(self, rows: np.ndarray) -> np.ndarray:
+        """Return the encoder's matrix of rows ``[values | codes]`` all of whose entries are known."""
+        n_values = self.layout.n_values
+        matrix = np.zeros((len(rows), self.layout.n_columns))
+        matrix[:, :n_values] = rows[:, :n_values]
+        codes = rows[:, n_values:].astype(np.intp)
+        for k, column in enumerate(self.columns):
+            matrix[:, column] = _inverse(self.recoded[k])[codes[:, k]]
+        return matrix
+
+    def coordinates(self) -> list[np.ndarray]:
+        """Return for each code column what each of its codes is in a normal distribution."""
+        return [
+            _points(n, size, levels)
+            for n, size, levels in zip(self.n_drawn, self.cardinalities, self.levels, strict=True)
+        ]
+
+    def points(self, rows: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows as coordinates of a normal distribution, and which of these are known.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n, n_values + n_codes)
+        known : ndarray of bool, shape (n, n_units)
+        """
+        n_values = self.layout.n_values
+        codes = rows[:, n_values:].astype(np.intp)
+        there = known[:, self.value_units].copy()
+        for value, gate in enumerate(self.gates):
+            if gate >= 0:
+                there[:, value] &= codes[:, gate] == 0
+        points, masks = [rows[:, :n_values]], [there]
+        for k, table in enumerate(self.coordinates()):
+            points.append(table[codes[:, k]])
+            seen = known[:, self.code_units[k]] & (codes[:, k] < self.n_drawn[k])
+            masks.append(np.repeat(seen[:, None], table.shape[1], axis=1))
+        return np.hstack(points).astype(np.float64), np.hstack(masks)
+
+
+def _atoms(column: ColumnSchema) -> int:
+    return 0 if column.values is None else len(column.values.atoms)
+
+
+def _n_drawn(column: ColumnSchema) -> int:
+    return 1 + _atoms(column) if column.values is not None else len(column.levels)
+
+
+def _missing_code(column: ColumnSchema) -> int:
+    return 1 if column.values is not None else len(column.levels)
+
+
+def _recoded(column: ColumnSchema) -> np.ndarray:
+    n_drawn, missing = _n_drawn(column), _missing_code(column)
+    table = np.arange(column.cardinality)
+    table[missing + 1 :] -= 1
+    table[missing] = n_drawn + (column.values is None)
+    return table
+
+
+def _inverse(table: np.ndarray) -> np.ndarray:
+    return np.argsort(table)
+
+
+def _numbers(schema: TableSchema, position: int) -> tuple[Any, ...] | None:
+    """Return the levels of a column of a few numbers, None for other columns."""
+    column = schema.columns[position]
+    return column.levels if column.kind == "levels" and len(column.levels) > 1 else None
+
+
+def _points(n_drawn: int, size: int, levels: tuple[Any, ...] | None) -> np.ndarray:
+    """Return the coordinates of the codes of a column: of numbers themselves, in a range of 1."""
+    if levels is not None:
+        numbers = np.array(levels, dtype=np.float64)
+        halves = numbers / 2 - numbers[0] / 2
+        return np.concatenate([halves / halves[-1], np.zeros(size - n_drawn)])[:, None]
+    if n_drawn > _MAX_ONE_HOT:
+        return np.zeros((size, 0))
+    return np.eye(size, max(n_drawn - 1, 0))
