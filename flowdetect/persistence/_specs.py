@@ -90,6 +90,7 @@ ESTIMATORS = {
         "_preparer=Preparer windows_=(int) _model=SeriesModel window_density_=FlowDensity "
         "row_density_=FlowDensity "
         "training_scores_=f1 offset_=float",
+        "_under_way=bool",
         emptied=("_stream",),
     ),
     "SeriesAugmenter": _estimator(

@@ -86,7 +86,7 @@ class Channels:
         for points, holes in self._chunks(table):
             rows = slice(start, start + len(points))
             standard = (points - self._mean) / self._scale
-            standard[holes] = 0.0
+            standard[holes | (~self._varies & ~self._moved(points))] = 0.0
             channels[rows, -1] = np.log1p(np.linalg.norm(standard[:, ~self._varies], axis=1))
             standard[holes] = np.nan
             channels[rows, :-1] = standard[:, self._varies]
@@ -96,8 +96,12 @@ class Channels:
     def strange(self, row: Any) -> list[int]:
         """Return the positions of the columns that never varied and now do, in a table of one row."""
         points, holes = next(self._chunks(row))
-        differs = (np.abs(points - self._mean) > 1e-9 * np.maximum(np.abs(self._mean), 1.0)) & ~holes
+        differs = self._moved(points) & ~holes
         return sorted(set(self._origins[~self._varies & differs[0]].tolist()))
+
+    def _moved(self, points: Array) -> NDArray[np.bool_]:
+        """Tell which points are further from the mean than its rounding."""
+        return np.asarray(np.abs(points - self._mean) > 1e-9 * np.maximum(np.abs(self._mean), 1.0))
 
     def _learn_layout(self) -> None:
         columns = self.encoder.schema_.columns

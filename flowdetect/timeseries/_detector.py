@@ -27,6 +27,8 @@ __all__ = ["SeriesOutlierDetector"]
 
 _HELD_OUT_PARTS = 4
 _LEAST_SHARE_TO_BLAME, _MOST_TO_BLAME = 0.2, 3
+# The scores of a series that keeps still differ by rounding only, which must not make a row odd.
+_ROUNDING = 1e-9
 
 
 class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
@@ -127,6 +129,9 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
     True
     """
 
+    # Whether there were calls of `score_next`; model files of before this was kept do not say.
+    _under_way = False
+
     def __init__(
         self,
         *,
@@ -183,6 +188,7 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
         self._model, measured = self._learn(stretches, rng)
         self.window_density_, self.row_density_ = self._model.window_density, self._model.row_density
         self._stream: SeriesStream | None = None
+        self._under_way = False
         self.training_scores_ = self._score(rows, prepared, measured)
         self.offset_ = self._choose_offset(stretches, rng)
         return self
@@ -260,8 +266,18 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
         ------
         ValueError
             If the rows do not come as in fit, or not after those before.
+        ConfigurationError
+            If the detector comes from a model file that was saved between two calls: it does not hold the
+            rows remembered (a pickle does). Begin again with ``restart=True``, the last four windows first.
         """
         check_is_fitted(self, "offset_")
+        if self._stream is None and self._under_way and not restart:
+            raise ConfigurationError(
+                "score_next must begin again after loading: this detector was saved between two calls, and a "
+                "model file holds none of the rows it remembered. Pass restart=True, with the last "
+                f"{4 * max(self.windows_)} rows before the new ones first."
+            )
+        self._under_way = True
         if restart or self._stream is None:
             self._stream = SeriesStream(self._model, self._preparer)
         return self._stream.score(rows, context)
@@ -316,7 +332,8 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
 
     def _to_blame(self, shares: NDArray[np.float64], at_peak: Any) -> tuple[Any, ...]:
         channels = self._preparer.channels
-        by_column = np.bincount(channels.columns, weights=shares[:-1], minlength=len(channels.names))
+        by_column = np.zeros(len(channels.names))
+        np.add.at(by_column, channels.columns, shares[:-1])
         strange = channels.strange(at_peak)
         by_column[strange] += shares[-1] / max(len(strange), 1)
         order = np.argsort(-by_column, kind="stable")[:_MOST_TO_BLAME]
@@ -351,7 +368,7 @@ class SeriesOutlierDetector(OutlierMixin, BaseEstimator):
             held_out = list(self._held_out_scores(stretches, rng))
             return offset_for_events(held_out, rows_between=between, merge=self._merge())
         if isinstance(self.contamination, str):
-            return fence_offset(self.training_scores_)
+            return fence_offset(self.training_scores_) - _ROUNDING
         return contamination_offset(self.training_scores_, self.contamination)
 
     def _held_out_scores(

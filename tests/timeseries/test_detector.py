@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+import flowdetect
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
 from flowdetect.timeseries import SeriesOutlierDetector
 
@@ -141,6 +143,18 @@ def test_awkward_series_have_finite_scores(series: Any) -> None:
     np.testing.assert_allclose(fitted.score_samples(series), fitted.training_scores_, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("value", [1.0, 7.3, 1e6, np.nan])
+def test_a_series_that_keeps_still_has_no_event_until_it_moves(value: float) -> None:
+    still = np.full(200, value)
+    fitted = SeriesOutlierDetector(window=10, max_steps=5, random_state=0).fit(still)
+    assert fitted.events(still).empty
+    assert (fitted.predict(still) == 1).all()
+    moved = np.where(np.arange(200) // 5 == 20, 2.0 * (1.0 if np.isnan(value) else value), value)
+    [event] = fitted.events(moved).to_dict("records")
+    assert event["start"] <= 100 <= event["end"]
+    assert event["channels"] == (0,)
+
+
 def test_a_change_of_a_constant_channel_is_odd() -> None:
     series = np.column_stack([waves(400), np.full(400, 7.0)])
     fitted = SeriesOutlierDetector(**QUICK).fit(series)
@@ -229,6 +243,21 @@ def test_rows_one_after_the_other_score_as_the_whole(
     np.testing.assert_array_equal(last["row"], np.arange(600))
     np.testing.assert_allclose(last["score"], detector.score_samples(series), rtol=0, atol=1e-9)
     assert told["is_new"].sum() == 600
+
+
+def test_a_model_file_saved_between_two_calls_must_begin_again(
+    detector: SeriesOutlierDetector, tmp_path: Path
+) -> None:
+    series = with_odd_stretch()
+    detector.score_next(series[:300], restart=True)
+    flowdetect.save(detector, tmp_path / "m.flow")
+    loaded = flowdetect.load(tmp_path / "m.flow")
+    with pytest.raises(ConfigurationError, match="begin again after loading.*with the last 192 rows"):
+        loaded.score_next(series[300:400])
+    loaded.score_next(series[300 - 192 : 300], restart=True)
+    told = loaded.score_next(series[300:400])
+    pickled = pickle.loads(pickle.dumps(detector)).score_next(series[300:400])
+    np.testing.assert_allclose(told["score"], pickled["score"], rtol=0, atol=1e-9)
 
 
 def test_tables_one_after_the_other_score_as_the_whole(of_tables: SeriesOutlierDetector) -> None:
