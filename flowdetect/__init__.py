@@ -8,12 +8,33 @@ from typing import TYPE_CHECKING
 from flowdetect._utils.version import __version__
 
 if TYPE_CHECKING:
-    from flowdetect.estimators import FlowAugmenter, FlowDensity, FlowImputer, FlowOutlierDetector
+    from flowdetect.estimators import (
+        FlowAugmenter,
+        FlowDensity,
+        FlowGaussianizer,
+        FlowImputer,
+        FlowOutlierDetector,
+    )
     from flowdetect.persistence import load, save
 
-__all__ = ["FlowAugmenter", "FlowDensity", "FlowImputer", "FlowOutlierDetector", "__version__", "load", "save"]
+__all__ = [
+    "FlowAugmenter",
+    "FlowDensity",
+    "FlowGaussianizer",
+    "FlowImputer",
+    "FlowOutlierDetector",
+    "__version__",
+    "load",
+    "save",
+]
 
-_ESTIMATORS = ("FlowAugmenter", "FlowDensity", "FlowImputer", "FlowOutlierDetector")
+_ESTIMATORS = (
+    "FlowAugmenter",
+    "FlowDensity",
+    "FlowGaussianizer",
+    "FlowImputer",
+    "FlowOutlierDetector",
+)
 _HOMES = dict.fromkeys(_ESTIMATORS, "estimators") | dict.fromkeys(("load", "save"), "persistence")
 _SUBMODULES = (
     *("calibration", "estimators", "exceptions", "explanation"),

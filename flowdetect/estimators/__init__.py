@@ -2,7 +2,14 @@
 
 from flowdetect.estimators._augmenter import FlowAugmenter
 from flowdetect.estimators._density import FlowDensity
+from flowdetect.estimators._gaussianizer import FlowGaussianizer
 from flowdetect.estimators._imputer import FlowImputer
 from flowdetect.estimators._outlier import FlowOutlierDetector
 
-__all__ = ["FlowAugmenter", "FlowDensity", "FlowImputer", "FlowOutlierDetector"]
+__all__ = [
+    "FlowAugmenter",
+    "FlowDensity",
+    "FlowGaussianizer",
+    "FlowImputer",
+    "FlowOutlierDetector",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import DensityMixin
@@ -142,7 +142,7 @@ class FlowDensity(DensityMixin, LikelihoodEstimator):
         self.random_state = random_state
 
     @with_callbacks
-    def fit(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> FlowDensity:
+    def fit(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> Self:
         """Fit the density.
 
         Parameters

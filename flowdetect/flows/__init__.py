@@ -9,6 +9,7 @@ from flowdetect.flows._coupling import AffineCoupling, SplineCoupling
 from flowdetect.flows._discrete import AutoregressiveCategorical
 from flowdetect.flows._distributions import DiagonalNormal, StandardNormal
 from flowdetect.flows._embeddings import CodeEmbedding, ContextEmbedding
+from flowdetect.flows._latents import latents_to_rows, rows_to_latents
 from flowdetect.flows._linear import LULinear, Permutation, RandomPermutation, ReversePermutation
 from flowdetect.flows._masked_networks import MaskedNetwork
 from flowdetect.flows._reversed import Reversed
@@ -45,7 +46,9 @@ __all__ = [
     "TableDensity",
     "build_flow",
     "completion_layouts",
+    "latents_to_rows",
     "rational_quadratic_spline",
+    "rows_to_latents",
     "sample_flow",
     "sample_flow_and_log_prob",
 ]

@@ -237,13 +237,11 @@ class AutoregressiveCategorical(Distribution):
         n_rows : int
         context : Tensor of shape (n_rows, n_context), optional
         choice : callable (shares, column) -> codes
-            Gets the probabilities of the codes of a column, (n_rows, cardinality), and returns a code for
-            each row. Columns of cardinality 1 are not asked for.
+            Of a column's probabilities, (n_rows, cardinality); not called for columns of cardinality 1.
 
         Returns
         -------
         Tensor of shape (n_rows, n_codes)
-            Codes, in the dtype of the parameters.
         """
         if self.network is None:
             return torch.zeros(n_rows, len(self.cardinalities), dtype=self._dtype(context))
@@ -309,7 +307,10 @@ class AutoregressiveCategorical(Distribution):
         size = self.cardinalities[self._columns[place]]
         hidden = self.network.hidden(start, context)
         logits = self.network.select_outputs(hidden, context, self._starts[place], size)
-        return (1.0 - self.smoothing) * logits.softmax(-1) + self.smoothing / size
+        return self._smooth(logits.softmax(-1))
+
+    def _smooth(self, shares: Tensor) -> Tensor:
+        return (1.0 - self.smoothing) * shares + self.smoothing / shares.shape[-1]
 
     @property
     def _code_layer(self) -> _CodeLayer:

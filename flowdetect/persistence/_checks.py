@@ -170,6 +170,7 @@ def _sorted(values: np.ndarray) -> bool:
 
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "FlowDensity": _check_density,
+    "FlowGaussianizer": _check_density,
     "FlowOutlierDetector": _check_detector,
     "FlowAugmenter": _check_augmenter,
     "Member": _check_member,

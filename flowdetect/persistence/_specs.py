@@ -71,6 +71,11 @@ ESTIMATORS = {
         f"{_TABLE} training_result_=TrainingResult density_=density",
         _NAMES,
     ),
+    "FlowGaussianizer": _estimator(
+        "flowdetect.estimators._gaussianizer",
+        f"{_TABLE} training_result_=TrainingResult density_=density",
+        _NAMES,
+    ),
     "FlowOutlierDetector": _estimator(
         "flowdetect.estimators._outlier",
         f"{_TABLE} _members=[Member] densities_=[density] training_results_=[TrainingResult] "

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 import flowdetect
-from flowdetect import FlowAugmenter, FlowDensity, FlowOutlierDetector
+from flowdetect import FlowAugmenter, FlowDensity, FlowGaussianizer, FlowOutlierDetector
 from flowdetect.persistence import FORMAT_VERSION
 from flowdetect.timeseries import SeriesAugmenter, SeriesOutlierDetector, SlidingWindow, _detector
 
@@ -75,6 +75,7 @@ def models() -> dict[str, Any]:
     )
     return {
         "FlowDensity": FlowDensity(**SMALL, n_layers=1).fit(rows, context=rows[["flag", "holes"]]),
+        "FlowGaussianizer": FlowGaussianizer(**SMALL, n_layers=1).fit(rows, context=rows[["flag", "holes"]]),
         "FlowOutlierDetector": FlowOutlierDetector(**SMALL, n_layers=1).fit(rows),
         "FlowAugmenter": FlowAugmenter(**SMALL, n_layers=1).fit(rows, classes()),
         "SeriesOutlierDetector": watcher,
@@ -88,6 +89,9 @@ def answers(name: str, model: Any) -> list[float]:
     rows = table()
     if name == "FlowDensity":
         return list(model.score_samples(rows, context=rows[["flag", "holes"]]))
+    if name == "FlowGaussianizer":
+        latents = model.transform(rows, context=rows[["flag", "holes"]])
+        return [float(value) for value in latents.ravel()]
     if name == "FlowOutlierDetector":
         return [*model.score_samples(rows), *model.p_values(rows), model.offset_]
     if name == "FlowAugmenter":
