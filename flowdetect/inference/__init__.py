@@ -1,8 +1,20 @@
-"""Numbers that follow from a fitted density: expectations, probabilities, moments and quantiles."""
+"""What follows from a density: expectations, posteriors, variational inference and mixtures."""
 
 from flowdetect.inference._estimate import Estimate
 from flowdetect.inference._expectation import expectation
 from flowdetect.inference._moments import Moments, moments, quantiles
+from flowdetect.inference._posterior import FlowPosterior
 from flowdetect.inference._probability import probability
+from flowdetect.inference._ranks import RankStatistics, UniformRanks
 
-__all__ = ["Estimate", "Moments", "expectation", "moments", "probability", "quantiles"]
+__all__ = [
+    "Estimate",
+    "FlowPosterior",
+    "Moments",
+    "RankStatistics",
+    "UniformRanks",
+    "expectation",
+    "moments",
+    "probability",
+    "quantiles",
+]

@@ -45,6 +45,43 @@ def _check_density(built: Any) -> None:
     _density_fits(built.density_, built.encoder_, built.context_encoder_, 0)
 
 
+def _check_posterior(built: Any) -> None:
+    _require(len(built.densities_) >= 1, "there is no density")
+    first = built.densities_[0]
+    for density in built.densities_:
+        _require(
+            density.context_encoder_ is not None
+            and density.encoder_.layout_ == first.encoder_.layout_
+            and density.context_encoder_.layout_ == first.context_encoder_.layout_,
+            "the densities have different columns",
+        )
+    n_outcomes, n_parameters = (e.n_features_in_ for e in (first.context_encoder_, first.encoder_))
+    _require(
+        len(built._may_miss) == n_outcomes
+        and len(built._map.names) == n_parameters
+        and built._trend.encoder.layout_ == first.context_encoder_.layout_
+        and all(0 <= j < n_parameters for j in built._trend.columns.tolist())
+        and list(built._map.names) == list(first.encoder_.schema_.names)
+        and built.n_features_in_ == n_parameters,
+        "the parameters and the outcomes are not those of the densities",
+    )
+
+
+def _check_trend(built: Any) -> None:
+    n_targets, n_coordinates = len(built.columns), len(built.encoder.coordinate_columns_)
+    _require(
+        built.weights.shape == (n_coordinates, n_targets) and len(built.intercepts) == n_targets,
+        "the trend is of other outcomes, or of other parameters",
+    )
+
+
+def _check_parameter_map(built: Any) -> None:
+    arrays = (built.low, built.high, built.mapped, built.centre)
+    _require(all(len(each) == len(built.names) for each in arrays), "there is not one map for each parameter")
+    # Written so that NaN is wrong.
+    _require(bool((built.low < built.high).all()), "a lower bound is not below the upper one")
+
+
 def _check_table(built: Any) -> None:
     _require(
         built.n_features_in_ == built.encoder_.n_features_in_, "n_features_in_ is another than the schema's"
@@ -173,6 +210,9 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "FlowGaussianizer": _check_density,
     "FlowOutlierDetector": _check_detector,
     "FlowAugmenter": _check_augmenter,
+    "FlowPosterior": _check_posterior,
+    "ParameterMap": _check_parameter_map,
+    "LinearTrend": _check_trend,
     "Member": _check_member,
     "Neighbours": _check_neighbours,
     "SeriesOutlierDetector": _check_series,

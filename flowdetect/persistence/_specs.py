@@ -105,9 +105,20 @@ ESTIMATORS = {
         "_paths=SeriesPaths",
     ),
     "SlidingWindow": _estimator(f"{_SERIES}_windows", "n_features_in_=int", _NAMES),
+    "FlowPosterior": _estimator(
+        "flowdetect.inference._posterior",
+        "_map=ParameterMap _trend=LinearTrend _may_miss=b1 n_features_in_=int densities_=[FlowDensity]",
+        _NAMES,
+    ),
 }
 
 CLASSES = ESTIMATORS | {
+    "ParameterMap": _plain(
+        "flowdetect.inference._parameters", "names=[label] low=F1 high=F1 mapped=b1 centre=f1"
+    ),
+    "LinearTrend": _plain(
+        "flowdetect.inference._trend", "encoder=encoder columns=i1 weights=f2 intercepts=f1"
+    ),
     "TrainingResult": _plain(
         "flowdetect.training._config",
         "history=[EvaluationRecord] best_step=int best_validation_loss=float stop_reason=reason n_steps=int "

@@ -4,6 +4,7 @@ matplotlib is imported when a picture is drawn, not when this module is.
 """
 
 from flowdetect.plotting._augmentation import AugmentationDisplay
+from flowdetect.plotting._calibration_ranks import CalibrationRankDisplay
 from flowdetect.plotting._contributions import ContributionDisplay
 from flowdetect.plotting._density_map import DensityMapDisplay
 from flowdetect.plotting._drawn_windows import WindowsDisplay
@@ -15,6 +16,7 @@ from flowdetect.plotting._series import SeriesDisplay
 
 __all__ = [
     "AugmentationDisplay",
+    "CalibrationRankDisplay",
     "ContributionDisplay",
     "DensityMapDisplay",
     "DriftDisplay",

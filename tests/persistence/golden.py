@@ -16,6 +16,7 @@ import pandas as pd
 
 import flowdetect
 from flowdetect import FlowAugmenter, FlowDensity, FlowGaussianizer, FlowOutlierDetector
+from flowdetect.inference import FlowPosterior
 from flowdetect.persistence import FORMAT_VERSION
 from flowdetect.timeseries import SeriesAugmenter, SeriesOutlierDetector, SlidingWindow, _detector
 
@@ -81,6 +82,9 @@ def models() -> dict[str, Any]:
         "SeriesOutlierDetector": watcher,
         "SeriesAugmenter": augmenter.fit(series()),
         "SlidingWindow": SlidingWindow(window=3).fit(series()[["flow"]]),
+        "FlowPosterior": FlowPosterior(**SMALL, n_layers=1, n_models=2, bounds={"number": (-2, 9)}).fit(
+            rows[["number", "count"]], rows[["text", "holes"]]
+        ),
     }
 
 
@@ -97,6 +101,8 @@ def answers(name: str, model: Any) -> list[float]:
     if name == "FlowAugmenter":
         drawn = model.sample(20, random_state=0)
         return [float(value) for value in drawn[["number", "count"]].to_numpy().ravel()]
+    if name == "FlowPosterior":
+        return list(model.log_prob(rows[["number", "count"]], rows[["text", "holes"]]))
     if name == "SeriesOutlierDetector":
         return [*model.score_samples(series()), model.offset_]
     if name == "SeriesAugmenter":
