@@ -20,7 +20,16 @@ from flowdetect.flows._distributions import DiagonalNormal, StandardNormal
 from flowdetect.flows._linear import LULinear
 from flowdetect.flows._reversed import Reversed
 
-__all__ = ["FlowConfig", "FlowSettings", "build_flow", "local_seed", "splits_of"]
+__all__ = [
+    "FlowConfig",
+    "FlowSettings",
+    "build_flow",
+    "check_choice",
+    "check_dropout",
+    "check_whole_number",
+    "local_seed",
+    "splits_of",
+]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kind": ("coupling", "autoregressive", "iaf"),
@@ -84,20 +93,16 @@ class FlowSettings:
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ConfigurationError(
-                    f"{name} must be one of {choices}; got {getattr(self, name)!r}. Choose one of these."
-                )
+            check_choice(name, getattr(self, name), choices)
         for name in _AT_LEAST_ONE:
-            _check_whole(name, getattr(self, name), 1, math.inf)
-        _check_whole("n_bins", self.n_bins, 2, 500)
+            check_whole_number(name, getattr(self, name), 1, math.inf)
+        check_whole_number("n_bins", self.n_bins, 2, 500)
         if not 0.0 < self.tail_bound < math.inf:
             raise ConfigurationError(
                 f"tail_bound must be positive and finite; got {self.tail_bound!r}. "
                 "Standardised data want 3 to 10."
             )
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigurationError(f"dropout must lie in [0, 1); got {self.dropout!r}. 0 switches it off.")
+        check_dropout(self.dropout)
 
 
 @dataclass(frozen=True)
@@ -134,8 +139,8 @@ class FlowConfig(FlowSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_whole("n_features", self.n_features, 1, math.inf)
-        _check_whole("n_context", self.n_context, 0, math.inf)
+        check_whole_number("n_features", self.n_features, 1, math.inf)
+        check_whole_number("n_context", self.n_context, 0, math.inf)
         if self.masked and self.mixing == "lu":
             raise ConfigurationError(
                 "mixing must not be 'lu' in a masked flow, as a linear map would mix unobserved "
@@ -252,7 +257,20 @@ class _Unobserved(Transform):
         return self.forward(inputs, context)
 
 
-def _check_whole(name: str, value: object, low: int, high: float) -> None:
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is none of the choices."""
+    if value not in choices:
+        raise ConfigurationError(f"{name} must be one of {choices}; got {value!r}. Choose one of these.")
+
+
+def check_dropout(value: float) -> None:
+    """Refuse a share of units to leave out that does not lie in [0, 1)."""
+    if not 0.0 <= value < 1.0:
+        raise ConfigurationError(f"dropout must lie in [0, 1); got {value!r}. 0 switches it off.")
+
+
+def check_whole_number(name: str, value: object, low: int, high: float) -> None:
+    """Refuse a value that is no whole number within the bounds."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         bounds = f"at least {low}" if high == math.inf else f"within {low}..{high}"
         raise ConfigurationError(f"{name} must be a whole number, {bounds}; got {value!r}.")

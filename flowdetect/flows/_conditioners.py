@@ -52,7 +52,7 @@ def start_network(network: nn.Module, outputs: Tensor) -> None:
         network.values.data.copy_(outputs)
         return
     layer = getattr(network, "final_layer", None)
-    if isinstance(layer, nn.Linear):
+    if isinstance(layer, nn.Linear | nn.Conv2d) and layer.bias is not None:
         nn.init.uniform_(layer.weight, -1e-3, 1e-3)
         layer.bias.data.copy_(outputs)
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from flowdetect.exceptions import ConfigurationError
 
-__all__ = ["LULinear", "Permutation", "RandomPermutation", "ReversePermutation"]
+__all__ = ["LULinear", "Permutation", "RandomPermutation", "ReversePermutation", "cut"]
 
 
 class Permutation(Transform):
@@ -110,13 +110,13 @@ class LULinear(Transform):
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map inputs (n, n_features); return the outputs and log|det| (n,) in nats."""
         lower, upper, diagonal = self._factors()
-        outputs = F.linear(F.linear(_cut(inputs), upper), lower, self.bias)
+        outputs = F.linear(F.linear(cut(inputs), upper), lower, self.bias)
         return outputs, diagonal.log().sum().expand(len(inputs))
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Undo :meth:`forward` by two triangular solves; return the outputs and log|det| (n,)."""
         lower, upper, diagonal = self._factors()
-        right = (_cut(inputs) - self.bias).T
+        right = (cut(inputs) - self.bias).T
         right = torch.linalg.solve_triangular(lower, right, upper=False, unitriangular=True)
         outputs = torch.linalg.solve_triangular(upper, right, upper=True).T
         return outputs, -diagonal.log().sum().expand(len(inputs))
@@ -130,7 +130,7 @@ class LULinear(Transform):
         return lower + torch.eye(n, dtype=lower.dtype, device=lower.device), upper + diagonal.diag(), diagonal
 
 
-def _cut(values: Tensor) -> Tensor:
+def cut(values: Tensor) -> Tensor:
     """Cut values to the root of the dtype's largest number, so that no sum of products overflows.
 
     That is 1.8e19 in float32 and 1.3e154 in float64, where any base density is 0 to the last digit.
