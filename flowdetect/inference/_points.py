@@ -175,6 +175,8 @@ class DensityRows:
         n_contexts = contexts.stop - contexts.start
         given = None if self._context is None else self._context[contexts]
         for block in points.blocks(max(1, self._most // n_contexts)):
+            # Codes come first: the values depend on them, and Sobol's first dimensions are the most even.
+            block = np.roll(block, -self.encoder.layout_.n_codes, axis=1)
             uniforms = torch.from_numpy(np.tile(block, (n_contexts, 1)))
             repeated = None if given is None else given.repeat_interleave(len(block), dim=0)
             yield self.encoder.decode(self._density.rows_at(uniforms, repeated).numpy())
