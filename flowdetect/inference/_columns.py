@@ -1,6 +1,6 @@
 """Columns of a fitted table, by name or position, and their entries as numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.preprocessing import TableEncoder
+from flowdetect.preprocessing._schema import plain_scalar
 
 __all__ = ["as_numbers", "column_of", "numbers_of", "numeric_columns", "position_of"]
 
@@ -22,13 +23,11 @@ def position_of(encoder: TableEncoder, column: Any) -> int:
     InvalidTableError
         If there is none.
     """
-    names = encoder.schema_.names
-    for position, name in enumerate(names):
-        if name == column and type(name) is not bool:
+    names, column = encoder.schema_.names, plain_scalar(column)
+    if isinstance(column, Hashable) and not isinstance(column, bool):
+        position = {name: place for place, name in enumerate(names)}.get(column, column)
+        if isinstance(position, int) and 0 <= position < len(names):
             return position
-    whole = isinstance(column, int | np.integer) and not isinstance(column, bool)
-    if whole and 0 <= column < len(names):
-        return int(column)
     raise InvalidTableError(
         f"Columns must be among those of the table; got {column!r}. Known are "
         f"{', '.join(map(repr, names[:20]))}{', ...' if len(names) > 20 else ''}."
@@ -53,7 +52,8 @@ def numeric_columns(encoder: TableEncoder, columns: Any) -> list[int]:
     if columns is None:
         found = [position for position, fits in enumerate(fit) if fits]
     else:
-        single = isinstance(columns, str) or not isinstance(columns, Sequence | np.ndarray | pd.Index)
+        several = isinstance(columns, Sequence | np.ndarray | pd.Index) and not isinstance(columns, str)
+        single = not several or (isinstance(columns, tuple) and columns in schema.names)
         found = [position_of(encoder, column) for column in ([columns] if single else columns)]
     wrong = [schema.names[position] for position in found if not fit[position]]
     if wrong or not found:

@@ -231,6 +231,7 @@ def _draws(rows: DensityRows, points: Points, positions: list[int]) -> Iterator[
         yield joined.reshape(n_contexts, points.n_groups, points.n_per_group, len(positions))
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def _pair_moments(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return mean, its error, covariance and its error from numbers (n_groups, n_per_group, n_columns)."""
     n_groups, _, n_columns = draws.shape
@@ -241,12 +242,12 @@ def _pair_moments(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
         np.sum(parts, axis=0)
         for parts in zip(*(_sums(block, axes="gni,gnj->ij") for block in blocks), strict=True)
     )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        pair_mean = first / count  # of the row's column, where the other is present as well
-        covariance = second / count - pair_mean * pair_mean.T
+    pair_mean = first / count  # of the row's column, where the other is present as well
+    covariance = second / count - pair_mean * pair_mean.T
     if not np.isfinite(covariance).all():
+        reason = "are never both present in" if (count == 0).any() else "have products too large in"
         raise InvalidTableError(
-            "Some two columns are never both present in the rows drawn. Raise n_samples, or name columns."
+            f"Some two columns {reason} the rows drawn. Raise n_samples, name columns, or change their units."
         )
     squares_mean, squares_covariance = np.zeros(n_columns), np.zeros((n_columns, n_columns))
     for block in blocks:

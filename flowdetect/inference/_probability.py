@@ -148,7 +148,7 @@ def _comparable(column: ColumnSchema, end: Any, example: pd.Series) -> Any:
     reason = " Use None for an open end."
     try:
         if column.storage.family == "time":
-            end = (pd.Timedelta if example.dtype.kind == "m" else pd.Timestamp)(end)
+            end = _as_time(end, example.dtype)
         _plain(column, example).ge(end)
         fine = not pd.isna(end) and not isinstance(end, bool)
     except (TypeError, ValueError) as error:
@@ -161,8 +161,17 @@ def _comparable(column: ColumnSchema, end: Any, example: pd.Series) -> Any:
     return end
 
 
+def _as_time(entry: Any, dtype: Any) -> Any:
+    """Return a time, or a span of time, that text may have given; without a zone in that of the column."""
+    if dtype.kind == "m":
+        return pd.Timedelta(entry)
+    stamp = pd.Timestamp(entry)
+    zone = getattr(dtype, "tz", None)
+    return stamp.tz_localize(zone) if zone is not None and stamp.tz is None else stamp
+
+
 def _values_test(column: ColumnSchema, wanted: Any, example: pd.Series) -> Test:
-    several = isinstance(wanted, list | set | frozenset | np.ndarray | pd.Index | pd.Series)
+    several = isinstance(wanted, list | set | frozenset | range | np.ndarray | pd.Index | pd.Series)
     values = list(wanted) if several else [wanted]
     if not values:
         raise InvalidTableError(

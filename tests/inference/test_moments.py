@@ -138,6 +138,29 @@ def test_columns_never_present_together_are_refused() -> None:
         _pair_moments(draws)
 
 
+def test_products_too_large_are_refused() -> None:
+    with pytest.raises(InvalidTableError, match="Some two columns have products too large in the rows drawn"):
+        _pair_moments(np.array([[[1e300]], [[-1e300]]]))
+
+
+def test_names_may_be_tuples_and_whole_numbers() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({("size", 1): rng.normal(size=40), 7: rng.normal(size=40)})
+    density = FlowDensity(max_steps=3, n_layers=1, hidden_features=4, random_state=0).fit(table)
+    asked = {
+        ("size", 1): (("size", 1),),
+        7: (7,),
+        0: (("size", 1),),
+        np.int64(1): (7,),
+        (7, 0): (7, ("size", 1)),
+    }
+    for columns, names in asked.items():
+        assert moments(density, columns=columns, n_samples=64).columns == names
+    for wrong in (True, [[0]], 2.5, -1):
+        with pytest.raises(InvalidTableError, match="must be among those of the table; got"):
+            moments(density, columns=wrong, n_samples=64)
+
+
 def test_constant_column_has_a_deviation_of_zero() -> None:
     density = FlowDensity(max_steps=3).fit(
         np.column_stack([np.full(30, 2.0), np.linspace(0.0, 1.0, 30) ** 2])

@@ -71,6 +71,29 @@ def test_context_gives_a_probability_each(plane: FlowDensity) -> None:
     assert value[0] < value[1] < value[2]
 
 
+def test_times_with_zones_and_nullable_columns() -> None:
+    rng = np.random.default_rng(0)
+    start = pd.Timestamp("2024-01-01", tz="Europe/Berlin")
+    table = pd.DataFrame(
+        {
+            "day": start + pd.to_timedelta(rng.integers(0, 9000, 120), unit="h"),
+            "span": pd.to_timedelta(rng.integers(0, 9000, 120), unit="s"),
+            "count": pd.array(rng.integers(0, 500, 120), dtype="Int64"),
+        }
+    )
+    table.loc[:11, "count"] = pd.NA
+    density = FlowDensity(max_steps=20, n_layers=2, hidden_features=8, random_state=0).fit(table)
+    middle = start + pd.Timedelta("4500h")
+    for event, share in (
+        ({"day": (middle, None)}, 0.5),
+        ({"day": (str(middle.date()), None)}, 0.5),
+        ({"span": (None, "75min")}, 0.5),
+        ({"count": pd.NA}, 0.1),
+        ({"count": range(500)}, 0.85),
+    ):
+        assert probability(density, event, random_state=0).value == pytest.approx(share, abs=0.15)
+
+
 def test_values_of_float32_are_found() -> None:
     rows = np.random.default_rng(0).choice(np.float32([0.1, 0.2, 0.7]), size=(200, 1), p=[0.5, 0.3, 0.2])
     density = FlowDensity(max_steps=5, n_layers=1, hidden_features=4, random_state=0).fit(rows)
