@@ -17,7 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 from flowdetect._utils.random import RandomState, resolve_seed
 from flowdetect.estimators._base import check_whole
 from flowdetect.estimators._callbacks import with_callbacks
-from flowdetect.estimators._drawing import DrawingEstimator, class_frame
+from flowdetect.estimators._classes import class_frame, number_classes
+from flowdetect.estimators._drawing import DrawingEstimator
 from flowdetect.estimators._rows import check_table
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
 from flowdetect.preprocessing import TableEncoder
@@ -322,9 +323,12 @@ class FlowAugmenter(DrawingEstimator, BaseOverSampler):
         told = {"X": X, "y": labels}
         with sklearn_fit_task(self, **told) as fit_context:
             X = check_table(self, X, fitting=True)
-            self.classes_, classes = _number_classes(labels, len(X))
-            context = None if self.classes_ is None else class_frame(classes, len(self.classes_))
-            weights = None if self.classes_ is None else _class_weights(classes)
+            context = weights = self.classes_ = None
+            classes = np.zeros(len(X), dtype=np.intp)
+            if labels is not None:
+                self.classes_, classes = number_classes(labels, len(X))
+                context = class_frame(classes, len(self.classes_))
+                weights = _class_weights(classes)
             source, _ = self._encode_table(X, context, weights)
             build_seed, train_seed, rows_seed, draw_seed = self._seeds(4)
             self._keep_sources(source, classes, np.random.default_rng(rows_seed))
@@ -384,16 +388,6 @@ class FlowAugmenter(DrawingEstimator, BaseOverSampler):
         tags.input_tags.dataframe = True
         tags.target_tags.required = False
         return tags
-
-
-def _number_classes(labels: np.ndarray | None, n_rows: int) -> tuple[np.ndarray | None, np.ndarray]:
-    """Return the classes, and the number of the class of each row; 0 without classes."""
-    if labels is None:
-        return None, np.zeros(n_rows, dtype=np.intp)
-    if len(labels) != n_rows:
-        raise InvalidTableError(f"y must have one class per row of X; got {len(labels)} for {n_rows} rows.")
-    classes, numbers = np.unique(labels, return_inverse=True)
-    return classes, numbers
 
 
 def _class_weights(classes: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import column_or_1d
 
+from flowdetect.estimators._classes import ClassDensityEstimator
 from flowdetect.estimators._conditions import ConditionalSampler, read_conditions
 from flowdetect.estimators._grids import as_floats, find_grids
-from flowdetect.estimators._likelihood import LikelihoodEstimator
 from flowdetect.estimators._rows import EncodedRows, take_rows
 from flowdetect.estimators._sources import Sources, ValueBounds, within_bounds
 from flowdetect.exceptions import ConfigurationError, ConstraintError, InvalidTableError
@@ -19,9 +19,7 @@ from flowdetect.exceptions import ConfigurationError, ConstraintError, InvalidTa
 if TYPE_CHECKING:
     import torch
 
-    from flowdetect.flows import TableDensity
-
-__all__ = ["DrawingEstimator", "class_frame"]
+__all__ = ["DrawingEstimator"]
 
 # So often rows that break a constraint are drawn again before it counts as one that cannot be met.
 _MOST_ROUNDS = 100
@@ -39,7 +37,7 @@ _FILTER_POWERS = (1.0, 0.5, 0.0)
 Draw = Callable[[np.ndarray], np.ndarray]
 
 
-class DrawingEstimator(LikelihoodEstimator):
+class DrawingEstimator(ClassDensityEstimator):
     """Base of an estimator that draws rows of classes; subclasses have the parameters read here.
 
     A class is its number within ``classes_``; a table without classes is one class, 0.
@@ -48,8 +46,11 @@ class DrawingEstimator(LikelihoodEstimator):
     noise_scale: Any
     bounds: Any
     constraints: Any
-    density_: TableDensity
     classes_: np.ndarray | None
+
+    @property
+    def _n_classes(self) -> int:
+        return len(self._class_sizes)
 
     def _keep_sources(self, source: EncodedRows, classes: np.ndarray, rng: np.random.Generator) -> None:
         """Keep what drawing needs of the training rows."""
@@ -121,20 +122,6 @@ class DrawingEstimator(LikelihoodEstimator):
             unknown = ~np.isin(drawn[:, column], self._sources.matrix[:, column])
             drawn[unknown, column] = start[unknown, column]
         return drawn
-
-    def _class_context(self, classes: np.ndarray) -> torch.Tensor | None:
-        if self.context_encoder_ is None:
-            return None
-        return self._encode_context(class_frame(classes, len(self._class_sizes)))
-
-    def _class_log_densities(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the log-density of encoded rows under each class, shape (n_rows, n_classes)."""
-        scores = np.empty((len(matrix), len(self._class_sizes)))
-        for rows in self._chunks(len(matrix)):
-            for k in range(scores.shape[1]):
-                context = self._class_context(np.full(rows.stop - rows.start, k))
-                scores[rows, k] = self._log_density(matrix[rows], context, [self.density_])
-        return scores
 
     def _draw_typical(
         self, classes: np.ndarray, rng: np.random.Generator, generator: torch.Generator
@@ -316,11 +303,6 @@ class DrawingEstimator(LikelihoodEstimator):
                     f"conditions must hold values that column {name!r} had in training; row "
                     f"{int(np.argmax(unseen))} holds another one."
                 )
-
-
-def class_frame(classes: np.ndarray, n_classes: int) -> pd.DataFrame:
-    """Return numbers of classes as the context of the density."""
-    return pd.DataFrame({"class": pd.Categorical(classes, categories=list(range(n_classes)))})
 
 
 def _fulfilled(checks: list[Callable[[Any], Any]], table: Any) -> np.ndarray:
