@@ -10,6 +10,7 @@ from flowdetect._utils.version import __version__
 if TYPE_CHECKING:
     from flowdetect.estimators import (
         FlowAugmenter,
+        FlowClassifier,
         FlowDensity,
         FlowGaussianizer,
         FlowImputer,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FlowAugmenter",
+    "FlowClassifier",
     "FlowDensity",
     "FlowGaussianizer",
     "FlowImputer",
@@ -30,6 +32,7 @@ __all__ = [
 
 _ESTIMATORS = (
     "FlowAugmenter",
+    "FlowClassifier",
     "FlowDensity",
     "FlowGaussianizer",
     "FlowImputer",

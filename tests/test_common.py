@@ -8,16 +8,20 @@ from imblearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.datasets import make_blobs
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from flowdetect import FlowAugmenter, FlowDensity, FlowGaussianizer, FlowOutlierDetector
+from flowdetect import FlowAugmenter, FlowClassifier, FlowDensity, FlowGaussianizer, FlowOutlierDetector
 
 # The suite fits dozens of times, and asks for behaviour, not for quality.
 QUICK = {"max_steps": 5, "n_layers": 2, "hidden_features": 8, "n_bins": 4}
+
+# A classifier must also tell blobs apart.
+QUICK_CLASSIFIER = {**QUICK, "max_steps": 40, "learning_rate": 2e-2}
 
 DRAWN_APART = (
     "Rows are drawn into folds, validation rows and minibatches one by one, so a row of weight 2 and "
     "the same row given twice meet different random draws: they agree in expectation, not exactly."
 )
 EXPECTED_FAILURES = {
+    FlowClassifier: {"check_sample_weight_equivalence_on_dense_data": DRAWN_APART},
     FlowGaussianizer: {"check_sample_weight_equivalence_on_dense_data": DRAWN_APART},
     FlowOutlierDetector: {"check_sample_weight_equivalence_on_dense_data": DRAWN_APART},
 }
@@ -45,6 +49,7 @@ def run(check: Any, estimator: Any) -> None:
 @parametrize_with_checks(
     [
         FlowAugmenter(**QUICK),
+        FlowClassifier(**QUICK_CLASSIFIER),
         FlowDensity(**QUICK),
         FlowGaussianizer(**QUICK),
         FlowOutlierDetector(n_models=2, **QUICK),

@@ -138,7 +138,7 @@ class FlowEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _train(
         self,
-        density: TableDensity,
+        density: torch.nn.Module,
         source: EncodedRows | RowSubset,
         seed: int,
         *,
@@ -223,7 +223,7 @@ class FlowEstimator(CallbackSupportMixin, BaseEstimator):
         return scores
 
     def _log_density(
-        self, matrix: np.ndarray, context: torch.Tensor | None, densities: Sequence[TableDensity]
+        self, matrix: np.ndarray, context: torch.Tensor | None, densities: Sequence[Any]
     ) -> np.ndarray:
         """Return the mean log-density of encoded rows, in nats and encoded units."""
         import torch

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from sklearn.utils.validation import check_is_fitted
 
 from flowdetect.estimators._likelihood import LikelihoodEstimator
+from flowdetect.estimators._rows import EncodedRows, check_table, known_columns, take_rows
+from flowdetect.estimators._whitening import Whitening
 from flowdetect.exceptions import InvalidTableError
 
 if TYPE_CHECKING:
     import torch
 
-    from flowdetect.flows import TableDensity
+    from flowdetect.flows import TableDensity, WhitenedDensity
 
 __all__ = ["ClassDensityEstimator", "class_frame", "number_classes"]
+
+# Centres and covariances are learnt from at most this many rows.
+_MOST_ROWS = 100_000
 
 
 class ClassDensityEstimator(LikelihoodEstimator):
@@ -25,6 +31,7 @@ class ClassDensityEstimator(LikelihoodEstimator):
     """
 
     density_: TableDensity
+    _whitening: Whitening | None = None
 
     @property
     def _n_classes(self) -> int:
@@ -35,13 +42,58 @@ class ClassDensityEstimator(LikelihoodEstimator):
             return None
         return self._encode_context(class_frame(classes, self._n_classes))
 
-    def _class_log_densities(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the log-density of encoded rows under each class, shape (n_rows, n_classes)."""
+    def _class_log_densities(self, matrix: np.ndarray, density: Any = None) -> np.ndarray:
+        """Return the log-density of encoded rows under each class, shape (n_rows, n_classes).
+
+        A density of encoded rows may be given; by default it is that of the fitted estimator.
+        """
         scores = np.empty((len(matrix), self._n_classes))
+        density = self._whole_density(self.density_) if density is None else density
         for rows in self._chunks(len(matrix)):
             for k in range(scores.shape[1]):
                 context = self._class_context(np.full(rows.stop - rows.start, k))
-                scores[rows, k] = self._log_density(matrix[rows], context, [self.density_])
+                scores[rows, k] = self._log_density(matrix[rows], context, [density])
+        return scores
+
+    def _learn_whitening(self, source: EncodedRows, weights: np.ndarray) -> None:
+        """Learn centre and covariance of each class from encoded rows.
+
+        Parameters
+        ----------
+        source : EncodedRows
+        weights : ndarray of shape (n, n_classes)
+            How much each row counts in each class.
+        """
+        layout = self.encoder_.layout_
+        self._whitening = None
+        if not layout.n_values:
+            return
+        some = np.linspace(0, len(source) - 1, min(len(source), _MOST_ROWS)).astype(int)
+        matrix = source.encoded(some).astype(np.float64)
+        observed = np.ones((len(some), layout.n_values), dtype=bool)
+        for j, gate in enumerate(layout.gates):
+            if gate >= 0:
+                observed[:, gate] &= matrix[:, layout.n_values + j] == 0
+        self._whitening = Whitening.fit(matrix[:, : layout.n_values], observed, weights[some])
+
+    def _whole_density(self, density: TableDensity) -> TableDensity | WhitenedDensity:
+        """Return the density of encoded rows: the trained one, behind the map of each class if any."""
+        contexts = self._class_context(np.arange(self._n_classes))
+        if self._whitening is None or contexts is None:
+            return density
+        return self._whitening.around(density, contexts)
+
+    def _score_classes(self, X: Any) -> np.ndarray:
+        """Return the log-density of rows under each class, in nats and original units."""
+        check_is_fitted(self)
+        return self._table_log_densities(known_columns(self.encoder_, check_table(self, X, fitting=False)))
+
+    def _table_log_densities(self, X: Any, density: Any = None) -> np.ndarray:
+        """Return the same for checked rows; see `_class_log_densities`."""
+        scores = np.empty((len(X), self._n_classes))
+        for rows in self._chunks(len(X)):
+            matrix, log_det = self.encoder_.encode(take_rows(X, rows))
+            scores[rows] = self._class_log_densities(matrix, density) + log_det[:, None]
         return scores
 
 

@@ -2,6 +2,7 @@
 
 from flowdetect.inference._estimate import Estimate
 from flowdetect.inference._expectation import expectation
+from flowdetect.inference._mixture import FlowMixture
 from flowdetect.inference._moments import Moments, moments, quantiles
 from flowdetect.inference._posterior import FlowPosterior
 from flowdetect.inference._probability import probability
@@ -9,6 +10,7 @@ from flowdetect.inference._ranks import RankStatistics, UniformRanks
 
 __all__ = [
     "Estimate",
+    "FlowMixture",
     "FlowPosterior",
     "Moments",
     "RankStatistics",

@@ -146,6 +146,50 @@ def _check_augmenter(built: Any) -> None:
     _codes_fit(sources.matrix, built.encoder_)
 
 
+def _check_classifier(built: Any) -> None:
+    _check_density(built)
+    n_classes = len(built.classes_)
+    _require(
+        built.class_prior_.shape == built._class_shares.shape == (n_classes,)
+        and bool((built.class_prior_ >= 0.0).all())
+        and bool((built._class_shares > 0.0).all()),
+        "classes and their shares differ",
+    )
+    levels = built.rejection_levels_
+    _require(levels is None or levels.shape == (n_classes,), "classes and their levels differ")
+    _require(0.0 < built.temperature_ < np.inf, "the temperature is not positive")
+    _whitening_fits(built, n_classes)
+
+
+def _check_mixture(built: Any) -> None:
+    _check_density(built)
+    weights = built.weights_
+    _require(
+        weights.shape == (built.n_components,)
+        and bool((weights >= 0.0).all())
+        and bool(np.isclose(weights.sum(), 1.0)),
+        "the weights are not those of the components",
+    )
+    _require(bool(np.isin(built.labels_, np.arange(built.n_components)).all()), "a label is of no component")
+    _whitening_fits(built, built.n_components)
+
+
+def _whitening_fits(built: Any, n_classes: int) -> None:
+    _require(built.context_encoder_ is not None, "a density of classes has no context")
+    whitening, n_values = built._whitening, built.encoder_.layout_.n_values
+    if whitening is None:
+        _require(n_values == 0, "the whitening of the classes is absent")
+        return
+    shape = (n_classes, n_values)
+    _require(
+        whitening.centres.shape == shape and whitening.spreads.shape == (*shape, n_values),
+        "the whitening is of other classes or columns",
+    )
+    diagonals = np.diagonal(whitening.spreads, axis1=1, axis2=2)
+    lower = np.array_equal(np.tril(whitening.spreads), whitening.spreads)
+    _require(lower and bool((diagonals > 0.0).all()), "the whitening has no inverse")
+
+
 def _codes_fit(matrix: np.ndarray, encoder: TableEncoder) -> None:
     codes = matrix[:, encoder.layout_.n_values :]
     limits = np.array(encoder.layout_.cardinalities, dtype=np.float64)
@@ -213,6 +257,8 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "FlowPosterior": _check_posterior,
     "ParameterMap": _check_parameter_map,
     "LinearTrend": _check_trend,
+    "FlowClassifier": _check_classifier,
+    "FlowMixture": _check_mixture,
     "Member": _check_member,
     "Neighbours": _check_neighbours,
     "SeriesOutlierDetector": _check_series,

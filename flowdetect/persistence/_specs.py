@@ -90,6 +90,18 @@ ESTIMATORS = {
         "_grids={int:Grid} training_result_=TrainingResult density_=density",
         _NAMES,
     ),
+    "FlowClassifier": _estimator(
+        "flowdetect.estimators._classifier",
+        f"classes_=labels class_prior_=f1 _class_shares=f1 reject_label_=?label {_TABLE} "
+        "training_result_=TrainingResult density_=density _whitening=?Whitening temperature_=float rejection_levels_=?f1",
+        _NAMES,
+    ),
+    "FlowMixture": _estimator(
+        "flowdetect.inference._mixture",
+        f"{_TABLE} density_=density _whitening=?Whitening weights_=f1 lower_bound_=float lower_bounds_=f1 n_iter_=int "
+        "converged_=bool init_=str labels_=i1",
+        _NAMES,
+    ),
     "SeriesOutlierDetector": _estimator(
         f"{_SERIES}_detector",
         "_preparer=Preparer windows_=(int) _model=SeriesModel window_density_=FlowDensity "
@@ -136,6 +148,7 @@ CLASSES = ESTIMATORS | {
     "Neighbours": _plain(
         "flowdetect.estimators._neighbours", "points=f2 n_columns=int weights=?f1", emptied=("_packed",)
     ),
+    "Whitening": _plain("flowdetect.estimators._whitening", "centres=f2 spreads=f3"),
     "Sources": _plain("flowdetect.estimators._sources", "matrix=f2 classes=i1"),
     "ValueBounds": _plain("flowdetect.estimators._sources", "low=F1 high=F1"),
     "Grid": _plain("flowdetect.estimators._grids", "observed=f1 decimals=?int anchor=float step=float"),

@@ -10,9 +10,16 @@ from torch import nn
 
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.training._config import TrainingConfig, TrainingPlan
-from flowdetect.training._data import n_batches, split_rows
+from flowdetect.training._data import RowSource, check_weights, n_batches, split_rows
 
-__all__ = ["learning_rate_share", "make_plan", "own_random_stream", "resolve_device"]
+__all__ = [
+    "choose_rows",
+    "held_out_rows",
+    "learning_rate_share",
+    "make_plan",
+    "own_random_stream",
+    "resolve_device",
+]
 
 _STEPS_PER_ROW_WITHOUT_VALIDATION = 20
 # Steps between two looks at the validation rows; fewer in short runs, so that they are looked at so often.
@@ -54,6 +61,32 @@ def choose_rows(
     if not n_usable:
         raise ConfigurationError("source must have at least one row; got none.")
     return split_rows(n_rows, weights, config.n_validation(n_usable), rng)
+
+
+def held_out_rows(source: RowSource, config: TrainingConfig) -> np.ndarray:
+    """Return the indices of the rows that `train` validates on and does not learn from, sorted.
+
+    Parameters
+    ----------
+    source : RowSource
+        The rows given to `train`.
+    config : TrainingConfig
+        The settings given to `train`.
+
+    Returns
+    -------
+    ndarray of int
+        Empty if it trains on all rows.
+
+    Examples
+    --------
+    >>> from flowdetect.training import ArraySource
+    >>> len(held_out_rows(ArraySource(np.zeros((400, 1))), TrainingConfig(seed=0)))
+    40
+    """
+    weights = None if source.weights is None else check_weights(source.weights, len(source))
+    split_seed = np.random.SeedSequence(config.seed).spawn(1)[0]
+    return choose_rows(len(source), weights, config, np.random.default_rng(split_seed))[1]
 
 
 def make_plan(

@@ -1,0 +1,425 @@
+"""`FlowClassifier`: Bayes' rule over densities conditional on the class."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import log_softmax, logsumexp
+from sklearn.base import ClassifierMixin
+
+from flowdetect._utils.random import RandomState
+from flowdetect.estimators._callbacks import with_callbacks
+from flowdetect.estimators._classes import ClassDensityEstimator, class_frame, number_classes
+from flowdetect.estimators._decisions import (
+    check_priors,
+    check_rejection,
+    check_target,
+    choose_reject_label,
+    choose_temperature,
+    rejection_levels,
+    with_rejections,
+)
+from flowdetect.estimators._rows import EncodedRows, check_table, check_weights, take_rows
+from flowdetect.exceptions import ConfigurationError
+from flowdetect.preprocessing import TableEncoder
+
+if TYPE_CHECKING:
+    from flowdetect.training import Objective, TrainingResult
+
+__all__ = ["FlowClassifier"]
+
+
+class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
+    r"""Classify rows by Bayes' rule over the density of each class, and say which rows are like none.
+
+    One neural spline flow, conditional on the class, learns from all classes. Columns may be numbers,
+    categories, booleans, texts or dates, with missing values. Beside the class of a row the model knows how
+    likely the row is at all: `score_samples` finds rows unlike all of training, and `reject_below` keeps
+    `predict` from naming a class for them.
+
+    Parameters
+    ----------
+    priors : array-like of shape (n_classes,), optional
+        Probability of each class, in the order of ``classes_``. By default the share of each class among the
+        training rows, by weight.
+    discrimination : float, default=0.0
+        How much telling the classes apart counts in training, beside the density of each class. 0 learns
+        densities alone; larger values give better classes and poorer densities. Above 0 a step costs
+        n_classes times as much.
+    calibrate : bool, default=True
+        Whether held-out rows choose the temperature of the class probabilities; see the notes.
+    reject_below : float or None, default=None
+        Share, in (0, 1), of the rows of each class that may be refused: `predict` answers `reject_label` for
+        a row whose density is, under every class, below that of all but this share of the class's rows. None
+        refuses no row.
+    reject_label : label or None, default=None
+        What `predict` answers then. None takes "rejected", or for classes that are
+        numbers -1, or one less than the smallest if -1 is a class.
+    kind : {"coupling", "autoregressive"}, default="coupling"
+        See `FlowDensity`.
+    n_layers : int or "auto", default=3
+        Number of spline layers. "auto" takes 5, or 2 for a single continuous column.
+    hidden_features : int, default=32
+        Width of the networks that give the splines' knots.
+    n_bins : int, default=8
+        Bins of each spline.
+    dropout : float, default=0.0
+        Share of hidden units left out at each training step.
+    max_steps : int, default=600
+        Most steps of the optimiser; training stops earlier when the loss of validation rows has stopped
+        falling.
+    batch_size : int, default=256
+        Rows a step.
+    learning_rate : float, default=2e-3
+        Largest learning rate.
+    validation_fraction : float, default=0.1
+        Share of the rows on which training is judged, and probabilities are calibrated, but which are not
+        learnt from.
+    patience : int or None, default=5
+        Evaluations without improvement before training stops; None for never.
+    time_budget : float or None, default=None
+        Seconds after which training stops.
+    device : str, default="auto"
+        "auto" trains on a GPU if there is one; or a name that torch knows. Scoring is on the CPU, in float64.
+    verbose : int, default=0
+        1 shows a progress bar on standard error.
+    random_state : int, RandomState, Generator or None, default=None
+        An int makes everything reproducible.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes, sorted.
+    class_prior_ : ndarray of shape (n_classes,)
+        Probability of each class.
+    temperature_ : float
+        What log-densities are divided by in class probabilities; 1 without calibration.
+    rejection_levels_ : ndarray of shape (n_classes,) or None
+        Log-density below which a row is unlike the class, in nats; None without `reject_below`.
+    reject_label_ : label or None
+        What `predict` answers for a row that is unlike every class; None without `reject_below`.
+    encoder_ : TableEncoder
+        The invertible map from the table to a matrix.
+    context_encoder_ : TableEncoder
+        The same for the class.
+    density_ : TableDensity
+        The trained torch module, in float64, of rows whose values were whitened by class.
+    training_result_ : TrainingResult
+        Loss history, and why training stopped.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of str
+        Their names, if the table was a DataFrame with names.
+
+    See Also
+    --------
+    FlowDensity : The density of a table without classes.
+    FlowOutlierDetector : Rows unlike the others, without classes.
+
+    Notes
+    -----
+    With the prior :math:`\pi_k` and the density p(x | k) of class k,
+
+    .. math::
+
+        P(k | x) \propto \pi_k\, p(x | k)^{1/T}, \qquad \log p(x) = \log \sum_k \pi_k\, p(x | k) .
+
+    Densities of many columns differ by many nats, also where they are wrong, so that T = 1 is too sure of
+    itself. T is the most probable number given the classes of the validation rows, which the flow did not
+    learn from, with a standard normal prior of log T. Fewer than 10 rows leave it at 1.
+
+    Before the flow, the values of each class are whitened by its centre and covariance (regularised: with few
+    rows it is that of all classes), so that the untrained model is quadratic discriminant analysis, and
+    training adds what is not Gaussian.
+
+    Training minimises ``-log p(x | k) - w log P(k | x)`` with ``w = discrimination`` and T = 1.
+
+    The level of a class is the `reject_below` quantile of the log-densities of its validation rows if there
+    are at least ``1 / reject_below`` of them, of all its training rows otherwise. A refused row counts as
+    wrong for scorers that compare labels (accuracy, F1), unless its true label is the reject label; class
+    probabilities, and scorers of those, are the same with and without refusal: they say which class it would
+    be if it were of one.
+
+    References
+    ----------
+    J. A. Lasserre, C. M. Bishop, T. P. Minka (2006), "Principled hybrids of generative and discriminative
+    models", CVPR.
+
+    J. H. Friedman (1989), "Regularized discriminant analysis", Journal of the American Statistical
+    Association.
+
+    C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger (2017), "On calibration of modern neural networks", ICML.
+
+    C. K. Chow (1970), "On optimum recognition error and reject tradeoff", IEEE Transactions on Information
+    Theory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flowdetect import FlowClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.normal(size=(150, 2)), rng.normal(loc=4.0, size=(150, 2))])
+    >>> y = np.repeat(["left", "right"], 150)
+    >>> classifier = FlowClassifier(reject_below=0.02, max_steps=60, random_state=0).fit(X, y)
+    >>> classifier.predict([[0.0, 0.0], [4.0, 4.0], [40.0, -40.0]]).tolist()
+    ['left', 'right', 'rejected']
+    """
+
+    _last_fitted = "density_"
+
+    def __init__(
+        self,
+        *,
+        priors: Any = None,
+        discrimination: float = 0.0,
+        calibrate: bool = True,
+        reject_below: float | None = None,
+        reject_label: Any = None,
+        kind: str = "coupling",
+        n_layers: int | str = 3,
+        hidden_features: int = 32,
+        n_bins: int = 8,
+        dropout: float = 0.0,
+        max_steps: int = 600,
+        batch_size: int = 256,
+        learning_rate: float = 2e-3,
+        validation_fraction: float = 0.1,
+        patience: int | None = 5,
+        time_budget: float | None = None,
+        device: str = "auto",
+        verbose: int = 0,
+        random_state: RandomState = None,
+    ) -> None:
+        self.priors = priors
+        self.discrimination = discrimination
+        self.calibrate = calibrate
+        self.reject_below = reject_below
+        self.reject_label = reject_label
+        self.kind = kind
+        self.n_layers = n_layers
+        self.hidden_features = hidden_features
+        self.n_bins = n_bins
+        self.dropout = dropout
+        self.max_steps = max_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.time_budget = time_budget
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any, *, sample_weight: Any = None) -> FlowClassifier:
+        """Fit the densities of the classes.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_features)
+            The rows. Arrays hold numbers; DataFrames may hold anything.
+        y : array-like of shape (n_rows,)
+            The class of each row.
+        sample_weight : array-like of shape (n_rows,), optional
+            Non-negative; a weight of 2 acts like the row given twice, and 0 leaves the row out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the table, the classes, the weights or a parameter cannot be used; the sentence says why.
+        TrainingError
+            If the loss does not stay finite.
+        """
+        from flowdetect.training import SklearnCallbacks, held_out_rows, sklearn_fit_task
+
+        self._check_parameters()
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        told = {"X": X, "y": y, "metadata": weights}
+        with sklearn_fit_task(self, **told) as fit_context:
+            source, classes = self._encode_classes(X, y, sample_weight)
+            build_seed, train_seed = self._seeds(2)
+            density = self._build(source, build_seed)
+            held_out = held_out_rows(source, self._training_config(train_seed, len(source)))
+            self._learn_whitening(source, self._learning_weights(source, classes, held_out))
+            callback = SklearnCallbacks(
+                self,
+                fit_context,
+                **told,
+                attributes=lambda: {"density_": copy.deepcopy(density).cpu().double()},
+            )
+            self.training_result_: TrainingResult = self._train(
+                self._whole_density(density), source, train_seed, callback=callback
+            )
+            self.density_ = density
+            self._learn_decisions(source, classes, held_out)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class, shape (n_rows, n_classes).
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            In the order of ``classes_``; each row sums to 1, refused rows included.
+
+        Raises
+        ------
+        ValueError
+            If the columns are not those of fit, or hold what cannot be used.
+        NotFittedError
+            Before fit.
+        """
+        return np.exp(self.predict_log_proba(X))
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Return the logarithm of `predict_proba`, shape (n_rows, n_classes).
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_features)
+        """
+        return log_softmax(self._evidence(self.class_log_densities(X)), axis=1)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return how much speaks for each class.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_classes)
+            ``log pi_k + log p(x | k) / T`` of each class, in nats; for two classes the difference of the
+            second and the first: the log-odds of the second.
+        """
+        evidence = self._evidence(self.class_log_densities(X))
+        return evidence[:, 1] - evidence[:, 0] if evidence.shape[1] == 2 else evidence
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class of each row, or ``reject_label_``, shape (n_rows,).
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_features)
+        """
+        densities = self.class_log_densities(X)
+        labels = self.classes_[np.argmax(self._evidence(densities), axis=1)]
+        if self.rejection_levels_ is None:
+            return labels
+        unlike = np.all(densities < self.rejection_levels_, axis=1)
+        return with_rejections(labels, np.asarray(unlike), self.reject_label_)
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Return the log-density of each row whatever its class: ``log sum_k pi_k p(x | k)``.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+            In nats, in the original units; larger = more normal.
+        """
+        return np.asarray(logsumexp(self.class_log_densities(X) + self._log_priors(), axis=1))
+
+    def class_log_densities(self, X: Any) -> np.ndarray:
+        """Return the log-density of each row under each class, ``log p(x | k)``.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            In nats, in the original units, in the order of ``classes_``.
+        """
+        return self._score_classes(X)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    @property
+    def _n_classes(self) -> int:
+        return len(self.classes_)
+
+    def _check_parameters(self) -> None:
+        weight = self.discrimination
+        number = isinstance(weight, int | float | np.number) and not isinstance(weight, bool)
+        if not number or not 0.0 <= float(weight) < np.inf:
+            raise ConfigurationError(f"discrimination must be a number of at least 0; got {weight!r}.")
+        if not isinstance(self.calibrate, bool | np.bool_):
+            raise ConfigurationError(f"calibrate must be True or False; got {self.calibrate!r}.")
+        check_rejection(self.reject_below)
+
+    def _encode_classes(self, X: Any, y: Any, sample_weight: Any) -> tuple[EncodedRows, np.ndarray]:
+        """Check and encode rows and classes; return the rows that are learnt from, and their classes."""
+        X = check_table(self, X, fitting=True)
+        labels = check_target(y, len(X))
+        weights = None if sample_weight is None else check_weights(sample_weight, len(X), least=2)
+        if weights is not None:
+            kept = weights > 0.0
+            X, labels, weights = take_rows(X, kept), labels[kept], weights[kept]
+        self.classes_, classes = number_classes(labels, len(X))
+        refusing = self.reject_below is not None
+        self.reject_label_ = choose_reject_label(self.reject_label, self.classes_) if refusing else None
+        shares = np.bincount(classes, weights=weights)
+        self._class_shares = shares / shares.sum()
+        given = self.priors is not None
+        self.class_prior_ = check_priors(self.priors, self._n_classes) if given else self._class_shares
+        return self._encode_table(X, class_frame(classes, self._n_classes), weights)[0], classes
+
+    def _learning_weights(self, source: EncodedRows, classes: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+        """Return how much each row counts in each class, 0 for held-out rows."""
+        weights = np.ones(len(source)) if source.weights is None else source.weights.copy()
+        weights[held_out] = 0.0
+        return np.eye(self._n_classes)[classes] * weights[:, None]
+
+    def _learn_decisions(self, source: EncodedRows, classes: np.ndarray, held_out: np.ndarray) -> None:
+        """Set what turns log-densities into answers."""
+        self.temperature_ = 1.0
+        if self.calibrate:
+            self.temperature_ = choose_temperature(
+                self._table_log_densities(take_rows(source.table, held_out)),
+                classes[held_out],
+                np.log(self._class_shares),
+                None if source.weights is None else source.weights[held_out],
+            )
+        self.rejection_levels_ = None
+        if self.reject_below is not None:
+            densities = self._table_log_densities(source.table)[np.arange(len(classes)), classes]
+            fresh = np.isin(np.arange(len(classes)), held_out)
+            share = float(self.reject_below)
+            self.rejection_levels_ = rejection_levels(densities, classes, fresh, share, self._n_classes)
+
+    def _log_priors(self) -> np.ndarray:
+        with np.errstate(divide="ignore"):  # a prior may be 0
+            return np.log(self.class_prior_)
+
+    def _evidence(self, densities: np.ndarray) -> np.ndarray:
+        return densities / self.temperature_ + self._log_priors()
+
+    def _objective(self) -> Objective:
+        import torch
+
+        from flowdetect.training import ClassLikelihood
+
+        contexts = self._class_context(np.arange(self._n_classes))
+        if contexts is None or self._n_classes == 1 or not self.discrimination:
+            return super()._objective()
+        log_shares = torch.from_numpy(np.log(self._class_shares))
+        return ClassLikelihood(contexts, log_shares, float(self.discrimination))
+
+    def _make_encoder(self) -> TableEncoder:
+        return TableEncoder(lattice="decimal")
