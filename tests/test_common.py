@@ -9,6 +9,7 @@ from sklearn.datasets import make_blobs
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from flowdetect import FlowAugmenter, FlowClassifier, FlowDensity, FlowGaussianizer, FlowOutlierDetector
+from flowdetect.inference import FlowMixture
 
 # The suite fits dozens of times, and asks for behaviour, not for quality.
 QUICK = {"max_steps": 5, "n_layers": 2, "hidden_features": 8, "n_bins": 4}
@@ -23,6 +24,12 @@ DRAWN_APART = (
 EXPECTED_FAILURES = {
     FlowClassifier: {"check_sample_weight_equivalence_on_dense_data": DRAWN_APART},
     FlowGaussianizer: {"check_sample_weight_equivalence_on_dense_data": DRAWN_APART},
+    FlowMixture: {
+        "check_sample_weight_equivalence_on_dense_data": (
+            "First guesses count every row of positive weight once, and held-out rows and minibatches are "
+            "drawn row by row: a row of weight 2 and the same row given twice agree in expectation only."
+        ),
+    },
     FlowOutlierDetector: {"check_sample_weight_equivalence_on_dense_data": DRAWN_APART},
 }
 
@@ -52,6 +59,7 @@ def run(check: Any, estimator: Any) -> None:
         FlowClassifier(**QUICK_CLASSIFIER),
         FlowDensity(**QUICK),
         FlowGaussianizer(**QUICK),
+        FlowMixture(3, max_iter=2, **QUICK),
         FlowOutlierDetector(n_models=2, **QUICK),
     ],
     expected_failed_checks=expected_failures,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from flowdetect.flows import TableDensity, WhitenedDensity
 
-__all__ = ["ClassDensityEstimator", "class_frame", "number_classes"]
+__all__ = ["ClassDensityEstimator", "class_frame", "number_classes", "rows_of_classes"]
 
 # Centres and covariances are learnt from at most this many rows.
 _MOST_ROWS = 100_000
@@ -114,3 +114,12 @@ def number_classes(labels: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndar
         raise InvalidTableError(f"y must have one class per row of X; got {len(labels)} for {n_rows} rows.")
     classes, numbers = np.unique(labels, return_inverse=True)
     return classes, numbers
+
+
+def rows_of_classes(
+    source: EncodedRows, classes: np.ndarray, held_out: np.ndarray, n_classes: int
+) -> np.ndarray:
+    """Return how much each row counts in each class, shape (n, n_classes): 0 for the rows ``held_out``."""
+    weights = np.ones(len(source)) if source.weights is None else source.weights.copy()
+    weights[held_out] = 0.0
+    return np.asarray(np.eye(n_classes)[classes] * weights[:, None])

@@ -11,10 +11,10 @@ from sklearn.base import ClassifierMixin
 
 from flowdetect._utils.random import RandomState
 from flowdetect.estimators._callbacks import with_callbacks
-from flowdetect.estimators._classes import ClassDensityEstimator, class_frame, number_classes
+from flowdetect.estimators._classes import ClassDensityEstimator, class_frame, number_classes, rows_of_classes
 from flowdetect.estimators._decisions import (
+    check_choices,
     check_priors,
-    check_rejection,
     check_target,
     choose_reject_label,
     choose_temperature,
@@ -22,11 +22,10 @@ from flowdetect.estimators._decisions import (
     with_rejections,
 )
 from flowdetect.estimators._rows import EncodedRows, check_table, check_weights, take_rows
-from flowdetect.exceptions import ConfigurationError
 from flowdetect.preprocessing import TableEncoder
 
 if TYPE_CHECKING:
-    from flowdetect.training import Objective, TrainingResult
+    from flowdetect.training import TrainingResult
 
 __all__ = ["FlowClassifier"]
 
@@ -44,10 +43,6 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
     priors : array-like of shape (n_classes,), optional
         Probability of each class, in the order of ``classes_``. By default the share of each class among the
         training rows, by weight.
-    discrimination : float, default=0.0
-        How much telling the classes apart counts in training, beside the density of each class. 0 learns
-        densities alone; larger values give better classes and poorer densities. Above 0 a step costs
-        n_classes times as much.
     calibrate : bool, default=True
         Whether held-out rows choose the temperature of the class probabilities; see the notes.
     reject_below : float or None, default=None
@@ -68,8 +63,8 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
     dropout : float, default=0.0
         Share of hidden units left out at each training step.
     max_steps : int, default=600
-        Most steps of the optimiser; training stops earlier when the loss of validation rows has stopped
-        falling.
+        Most steps of the optimiser; training stops earlier when the likelihood of validation rows has stopped
+        rising.
     batch_size : int, default=256
         Rows a step.
     learning_rate : float, default=2e-3
@@ -134,8 +129,6 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
     rows it is that of all classes), so that the untrained model is quadratic discriminant analysis, and
     training adds what is not Gaussian.
 
-    Training minimises ``-log p(x | k) - w log P(k | x)`` with ``w = discrimination`` and T = 1.
-
     The level of a class is the `reject_below` quantile of the log-densities of its validation rows if there
     are at least ``1 / reject_below`` of them, of all its training rows otherwise. A refused row counts as
     wrong for scorers that compare labels (accuracy, F1), unless its true label is the reject label; class
@@ -144,9 +137,6 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
 
     References
     ----------
-    J. A. Lasserre, C. M. Bishop, T. P. Minka (2006), "Principled hybrids of generative and discriminative
-    models", CVPR.
-
     J. H. Friedman (1989), "Regularized discriminant analysis", Journal of the American Statistical
     Association.
 
@@ -173,7 +163,6 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         self,
         *,
         priors: Any = None,
-        discrimination: float = 0.0,
         calibrate: bool = True,
         reject_below: float | None = None,
         reject_label: Any = None,
@@ -193,7 +182,6 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         random_state: RandomState = None,
     ) -> None:
         self.priors = priors
-        self.discrimination = discrimination
         self.calibrate = calibrate
         self.reject_below = reject_below
         self.reject_label = reject_label
@@ -238,7 +226,7 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         """
         from flowdetect.training import SklearnCallbacks, held_out_rows, sklearn_fit_task
 
-        self._check_parameters()
+        check_choices(self.calibrate, self.reject_below)
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         told = {"X": X, "y": y, "metadata": weights}
         with sklearn_fit_task(self, **told) as fit_context:
@@ -246,7 +234,7 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
             build_seed, train_seed = self._seeds(2)
             density = self._build(source, build_seed)
             held_out = held_out_rows(source, self._training_config(train_seed, len(source)))
-            self._learn_whitening(source, self._learning_weights(source, classes, held_out))
+            self._learn_whitening(source, rows_of_classes(source, classes, held_out, self._n_classes))
             callback = SklearnCallbacks(
                 self,
                 fit_context,
@@ -271,13 +259,6 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         -------
         ndarray of shape (n_rows, n_classes)
             In the order of ``classes_``; each row sums to 1, refused rows included.
-
-        Raises
-        ------
-        ValueError
-            If the columns are not those of fit, or hold what cannot be used.
-        NotFittedError
-            Before fit.
         """
         return np.exp(self.predict_log_proba(X))
 
@@ -345,6 +326,13 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         -------
         ndarray of shape (n_rows, n_classes)
             In nats, in the original units, in the order of ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            If the columns are not those of fit, or hold what cannot be used.
+        NotFittedError
+            Before fit.
         """
         return self._score_classes(X)
 
@@ -353,15 +341,6 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
     @property
     def _n_classes(self) -> int:
         return len(self.classes_)
-
-    def _check_parameters(self) -> None:
-        weight = self.discrimination
-        number = isinstance(weight, int | float | np.number) and not isinstance(weight, bool)
-        if not number or not 0.0 <= float(weight) < np.inf:
-            raise ConfigurationError(f"discrimination must be a number of at least 0; got {weight!r}.")
-        if not isinstance(self.calibrate, bool | np.bool_):
-            raise ConfigurationError(f"calibrate must be True or False; got {self.calibrate!r}.")
-        check_rejection(self.reject_below)
 
     def _encode_classes(self, X: Any, y: Any, sample_weight: Any) -> tuple[EncodedRows, np.ndarray]:
         """Check and encode rows and classes; return the rows that are learnt from, and their classes."""
@@ -379,12 +358,6 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         given = self.priors is not None
         self.class_prior_ = check_priors(self.priors, self._n_classes) if given else self._class_shares
         return self._encode_table(X, class_frame(classes, self._n_classes), weights)[0], classes
-
-    def _learning_weights(self, source: EncodedRows, classes: np.ndarray, held_out: np.ndarray) -> np.ndarray:
-        """Return how much each row counts in each class, 0 for held-out rows."""
-        weights = np.ones(len(source)) if source.weights is None else source.weights.copy()
-        weights[held_out] = 0.0
-        return np.eye(self._n_classes)[classes] * weights[:, None]
 
     def _learn_decisions(self, source: EncodedRows, classes: np.ndarray, held_out: np.ndarray) -> None:
         """Set what turns log-densities into answers."""
@@ -409,17 +382,6 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
 
     def _evidence(self, densities: np.ndarray) -> np.ndarray:
         return densities / self.temperature_ + self._log_priors()
-
-    def _objective(self) -> Objective:
-        import torch
-
-        from flowdetect.training import ClassLikelihood
-
-        contexts = self._class_context(np.arange(self._n_classes))
-        if contexts is None or self._n_classes == 1 or not self.discrimination:
-            return super()._objective()
-        log_shares = torch.from_numpy(np.log(self._class_shares))
-        return ClassLikelihood(contexts, log_shares, float(self.discrimination))
 
     def _make_encoder(self) -> TableEncoder:
         return TableEncoder(lattice="decimal")

@@ -12,8 +12,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
 
 __all__ = [
+    "check_choices",
     "check_priors",
-    "check_rejection",
     "check_target",
     "choose_reject_label",
     "choose_temperature",
@@ -69,10 +69,17 @@ def check_priors(priors: Any, n_classes: int) -> np.ndarray:
     return array
 
 
-def check_rejection(reject_below: Any) -> None:
-    """Refuse a share that is neither None nor between 0 and 1."""
-    number = isinstance(reject_below, float | np.floating)
-    if reject_below is not None and not (number and 0.0 < reject_below < 1.0):
+def check_choices(calibrate: Any, reject_below: Any) -> None:
+    """Refuse parameters of a classifier that are out of range.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    if not isinstance(calibrate, bool | np.bool_):
+        raise ConfigurationError(f"calibrate must be True or False; got {calibrate!r}.")
+    share = isinstance(reject_below, float | np.floating)
+    if reject_below is not None and not (share and 0.0 < reject_below < 1.0):
         raise ConfigurationError(
             f"reject_below must be None or a share between 0 and 1, such as 0.01; got {reject_below!r}."
         )

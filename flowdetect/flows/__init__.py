@@ -24,7 +24,7 @@ from flowdetect.flows._masked_networks import MaskedNetwork
 from flowdetect.flows._reversed import Reversed
 from flowdetect.flows._sampling import sample_flow, sample_flow_and_log_prob
 from flowdetect.flows._splines import rational_quadratic_spline
-from flowdetect.flows._table import CodeEmbedding, ContextEmbedding, TableDensity
+from flowdetect.flows._table import TableDensity
 from flowdetect.flows._whitened import WhitenedDensity
 
 __all__ = [

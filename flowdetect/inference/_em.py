@@ -44,7 +44,7 @@ class EMSettings:
     max_iter : int
         Most rounds of one M and one E step each.
     tol : float
-        Rise of the mean log-likelihood of the learning rows in a round, in nats, that is too little.
+        Rise of the mean log-likelihood of held-out rows, in nats, that counts for ``patience``.
     patience : int or None
         Rounds without a better mean log-likelihood of the held-out rows that are too many.
     n_steps : int
@@ -204,11 +204,11 @@ def run_rounds(problem: EMProblem, state: EMState, settings: EMSettings, seeds: 
         responsibilities = np.exp(log_softmax(state.joint, axis=1))
         _m_step(problem, state, responsibilities, settings.n_steps, seed)
         _e_step(problem, state, responsibilities)
-        stale += 1
-        if state.held_out_bounds[-1] > max(state.held_out_bounds[:-1]):
-            best, stale = _copy(state), 0
-        rise = state.lower_bounds[-1] - state.lower_bounds[-2]
-        state.converged = rise < settings.tol or stale == settings.patience
+        before, now = best.held_out_bounds[-1], state.held_out_bounds[-1]
+        stale = 0 if now > before + settings.tol else stale + 1
+        if now > before:
+            best = _copy(state)
+        state.converged = stale == settings.patience
         if state.converged:
             break
     return replace(

@@ -7,17 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
-from sklearn.base import ClusterMixin, DensityMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import ClusterMixin
 
-from flowdetect._utils.random import RandomState, resolve_seed
+from flowdetect._utils.random import RandomState
 from flowdetect.estimators._base import check_whole
 from flowdetect.estimators._callbacks import with_callbacks
-from flowdetect.estimators._classes import ClassDensityEstimator, class_frame
+from flowdetect.estimators._classes import class_frame
 from flowdetect.estimators._rows import EncodedRows, check_table, check_weights
 from flowdetect.estimators._whitening import Whitening
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
+from flowdetect.inference._answers import FittedMixture
 from flowdetect.inference._em import (
     EMProblem,
     EMSettings,
@@ -43,7 +42,7 @@ _LEAST_TO_HOLD_OUT = 40
 _FIRST_LOOKS = 8
 
 
-class FlowMixture(ClusterMixin, DensityMixin, ClassDensityEstimator):
+class FlowMixture(ClusterMixin, FittedMixture):
     """Divide a table into clusters of any shape: a mixture whose components are flows.
 
     The components are one neural spline flow, with the component as its context, fitted by
@@ -55,16 +54,17 @@ class FlowMixture(ClusterMixin, DensityMixin, ClassDensityEstimator):
     ----------
     n_components : int, default=2
         Number of clusters.
-    init : {"auto", "gaussian", "spectral", "kmeans"} or array-like, default="auto"
-        The first guess. "gaussian": the best of 10 Gaussian mixtures with full covariances; "spectral": the
-        graph of the 10 nearest neighbours, cut where it is thinnest, for clusters that are connected but not
-        convex; "kmeans": the best of 10 runs of k-means; all on the encoded table, at most 2,000 rows of it,
-        which the others follow. "auto" tries all three. Or a component for each row, shape (n_rows,), or the
-        probabilities of the components, shape (n_rows, n_components).
+    init : {"auto", "gaussian", "density", "spectral", "kmeans"} or array-like, default="auto"
+        The first guess. "gaussian": the best of 10 Gaussian mixtures with full covariances; "density":
+        dense regions apart from each other, by HDBSCAN with the first smallest size that gives n_components
+        (as "spectral" if none does); "spectral": the graph of the 10 nearest neighbours, cut where it is
+        thinnest; "kmeans": the best of 10 runs of k-means; all on the encoded table, at most 2,000 rows of
+        it, which the others follow. "auto" tries all four. Or a component for each row, shape (n_rows,), or
+        the probabilities of the components, shape (n_rows, n_components).
     max_iter : int, default=12
         Most rounds of an M and an E step.
     tol : float, default=1e-3
-        Rise of the mean log-likelihood, in nats, below which the rounds end.
+        Rise of the mean log-likelihood of held-out rows, in nats, that counts for `patience`.
     kind : {"coupling", "autoregressive"}, default="coupling"
         See `FlowDensity`.
     n_layers : int or "auto", default=2
@@ -243,139 +243,7 @@ class FlowMixture(ClusterMixin, DensityMixin, ClassDensityEstimator):
             self.labels_ = self._joint(self._table_log_densities(X)).argmax(axis=1)
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable component of each row, from 0 on, shape (n_rows,).
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_rows, n_features)
-        """
-        return self._joint(self._score_classes(X)).argmax(axis=1)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probability of each component given each row.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_rows, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_components)
-            Each row sums to 1.
-
-        Raises
-        ------
-        ValueError
-            If the columns are not those of fit, or hold what cannot be used.
-        NotFittedError
-            Before fit.
-        """
-        return np.exp(log_softmax(self._joint(self._score_classes(X)), axis=1))
-
-    def score_samples(self, X: Any) -> np.ndarray:
-        """Return the log-density of each row: ``log sum_k pi_k p(x | k)``.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_rows, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-            In nats, in the original units; larger = more normal.
-        """
-        return np.asarray(logsumexp(self._joint(self._score_classes(X)), axis=1))
-
-    def score(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> float:
-        """Return the mean of `score_samples`, weighted if weights are given; held out, it chooses settings.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_rows, n_features)
-        y : ignored
-        sample_weight : array-like of shape (n_rows,), optional
-
-        Returns
-        -------
-        float
-            In nats; larger is better.
-        """
-        scores = self.score_samples(X)
-        if sample_weight is None:
-            return float(scores.mean())
-        return float(np.average(scores, weights=check_weights(sample_weight, len(scores), least=1)))
-
-    def bic(self, X: Any) -> float:
-        """Return the Bayesian information criterion on rows; lower is better.
-
-        Every weight of the flow counts as a parameter, and most of them serve all components together. So it
-        compares networks, but hardly tells numbers of components apart: choose those by `score` on held-out
-        rows.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_rows, n_features)
-        """
-        scores = self.score_samples(X)
-        return float(-2.0 * scores.sum() + self._n_parameters() * np.log(len(scores)))
-
-    def aic(self, X: Any) -> float:
-        """Return Akaike's information criterion on rows; lower is better, and see `bic`.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_rows, n_features)
-        """
-        return float(-2.0 * self.score_samples(X).sum() + 2.0 * self._n_parameters())
-
-    def sample(
-        self, n_samples: int = 1, *, return_labels: bool = False, random_state: RandomState = None
-    ) -> Any:
-        """Draw rows.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-        return_labels : bool, default=False
-            Whether to return the component of each row as well.
-        random_state : int, RandomState, Generator or None, default=None
-            An int gives the same rows each time, None new ones.
-
-        Returns
-        -------
-        X : DataFrame or ndarray of shape (n_samples, n_features)
-            Of the kind fitted on.
-        labels : ndarray of shape (n_samples,)
-            Only with ``return_labels=True``.
-
-        Raises
-        ------
-        ValueError
-            If n_samples is not a positive whole number.
-        NotFittedError
-            Before fit.
-        """
-        import torch
-
-        check_is_fitted(self)
-        check_whole("n_samples", n_samples)
-        seed = resolve_seed(random_state)
-        labels = np.random.default_rng(seed).choice(self._n_classes, int(n_samples), p=self.weights_)
-        generator = torch.Generator().manual_seed(seed)
-        density = self._whole_density(self.density_)
-        parts = []
-        for rows in self._chunks(len(labels)):
-            context = cast("torch.Tensor", self._class_context(labels[rows]))
-            parts.append(density.sample_rows(len(context), context, generator).numpy())
-        drawn = self.encoder_.decode(np.concatenate(parts))
-        return (drawn, labels) if return_labels else drawn
-
     # --- inside -----------------------------------------------------------------------------------
-
-    @property
-    def _n_classes(self) -> int:
-        return int(self.n_components)
 
     def _check_parameters(self) -> None:
         check_whole("n_components", self.n_components)
@@ -461,9 +329,10 @@ class FlowMixture(ClusterMixin, DensityMixin, ClassDensityEstimator):
         if not isinstance(self.init, str):
             yield "given", given_responsibilities(self.init, len(kept), self._n_classes)[kept]
             return
-        points = self.encoder_.coordinates(self.encoder_.encode(source.table)[0])
+        matrix = self.encoder_.encode(source.table)[0]
+        points, values = self.encoder_.coordinates(matrix), matrix[:, : self.encoder_.layout_.n_values]
         names = tuple(PARTITIONS) if self.init == "auto" else (self.init,)
-        for name, labels in first_guesses(points, self._n_classes, names, seed):
+        for name, labels in first_guesses(points, values, self._n_classes, names, seed):
             yield name, np.eye(self._n_classes)[labels]
 
     def _em_settings(self) -> EMSettings:
@@ -473,13 +342,6 @@ class FlowMixture(ClusterMixin, DensityMixin, ClassDensityEstimator):
             patience=self.patience,
             n_steps=int(self.max_steps),
         )
-
-    def _joint(self, densities: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore"):  # a component may have died out
-            return densities + np.log(self.weights_)
-
-    def _n_parameters(self) -> int:
-        return sum(weight.numel() for weight in self.density_.parameters()) + self._n_classes - 1
 
     def _make_encoder(self) -> TableEncoder:
         # Repeated numbers stay numbers, with distances between them.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.cluster import KMeans, SpectralClustering
+from sklearn.cluster import HDBSCAN, KMeans, SpectralClustering
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
@@ -21,6 +21,8 @@ __all__ = ["PARTITIONS", "first_guesses", "given_responsibilities"]
 _MOST_ROWS = 2000
 _NEIGHBOURS = 10
 _TRIES = 10
+# Sizes tried for the smallest cluster, until there are as many clusters as wanted.
+_SMALLEST_CLUSTERS = (5, 8, 12, 18, 27, 40, 60, 90, 135, 200, 300)
 # Keeps the covariances of a component with few rows in many columns from collapsing.
 _REGULARISATION = 1e-3
 # Two guesses that agree as much are one.
@@ -28,7 +30,7 @@ _SAME = 0.98
 
 
 def first_guesses(
-    points: np.ndarray, n_components: int, names: tuple[str, ...], seed: int
+    points: np.ndarray, values: np.ndarray, n_components: int, names: tuple[str, ...], seed: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield different divisions of points, by name.
 
@@ -36,6 +38,8 @@ def first_guesses(
     ----------
     points : ndarray of shape (n, n_coordinates)
         Between which Euclidean distances make sense.
+    values : ndarray of shape (n, n_values)
+        The numbers alone: a Gaussian of codes would put all its weight on what is the same within a cluster.
     n_components : int
     names : tuple of str
         Keys of `PARTITIONS`.
@@ -54,7 +58,8 @@ def first_guesses(
     some = np.sort(rng.permutation(len(points))[:_MOST_ROWS])
     found: list[np.ndarray] = []
     for name in names:
-        labels = PARTITIONS[name](points[some], n_components, seed)
+        divided = values if name == "gaussian" and values.shape[1] else points
+        labels = PARTITIONS[name](divided[some], n_components, seed)
         if any(adjusted_rand_score(labels, other) > _SAME for other in found):
             continue
         found.append(labels)
@@ -128,4 +133,16 @@ def _spectral(points: np.ndarray, n_components: int, seed: int) -> np.ndarray:
         return np.asarray(spectral.fit_predict(points))
 
 
-PARTITIONS = {"gaussian": _gaussian, "spectral": _spectral, "kmeans": _kmeans}
+def _density(points: np.ndarray, n_components: int, seed: int) -> np.ndarray:
+    """Return dense regions apart from each other; the spectral guess where there are not so many of them."""
+    for smallest in _SMALLEST_CLUSTERS:
+        if smallest > len(points) // n_components:
+            break
+        labels = HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(points)
+        if labels.max() + 1 == n_components:
+            clear = np.flatnonzero(labels >= 0)
+            return _spread(points, clear, labels[clear])
+    return _spectral(points, n_components, seed)
+
+
+PARTITIONS = {"gaussian": _gaussian, "density": _density, "spectral": _spectral, "kmeans": _kmeans}

@@ -93,13 +93,14 @@ ESTIMATORS = {
     "FlowClassifier": _estimator(
         "flowdetect.estimators._classifier",
         f"classes_=labels class_prior_=f1 _class_shares=f1 reject_label_=?label {_TABLE} "
-        "training_result_=TrainingResult density_=density _whitening=?Whitening temperature_=float rejection_levels_=?f1",
+        "training_result_=TrainingResult density_=density _whitening=?Whitening "
+        "temperature_=float rejection_levels_=?f1",
         _NAMES,
     ),
     "FlowMixture": _estimator(
         "flowdetect.inference._mixture",
-        f"{_TABLE} density_=density _whitening=?Whitening weights_=f1 lower_bound_=float lower_bounds_=f1 n_iter_=int "
-        "converged_=bool init_=str labels_=i1",
+        f"{_TABLE} density_=density _whitening=?Whitening weights_=f1 lower_bound_=float "
+        "lower_bounds_=f1 n_iter_=int converged_=bool init_=str labels_=i1",
         _NAMES,
     ),
     "SeriesOutlierDetector": _estimator(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.training._data import Batch
 
-__all__ = ["ClassLikelihood", "MaximumLikelihood", "NoiseConditional", "Objective", "noise_context"]
+__all__ = ["MaximumLikelihood", "NoiseConditional", "Objective", "noise_context"]
 
 Objective = Callable[[nn.Module, Batch, torch.Generator], Tensor]
 
@@ -49,53 +49,6 @@ class MaximumLikelihood:
     def __call__(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return ``-log p(inputs | context)``, shape (n,)."""
         return trimmed(-_log_prob(module, batch.inputs, batch.context), self.trim)
-
-
-@dataclass(frozen=True, eq=False)
-class ClassLikelihood:
-    r"""Negative log-likelihood under the own class, and of the class itself by Bayes' rule.
-
-    With weight :math:`w` and class k of row x the loss is
-
-    .. math:: -\log p(x | k) - w \log \frac{\pi_k p(x | k)}{\sum_j \pi_j p(x | j)} .
-
-    Parameters
-    ----------
-    contexts : Tensor of shape (n_classes, n_context)
-        The context that stands for each class; the context of every row is one of them.
-    log_priors : Tensor of shape (n_classes,)
-        Logarithm of the probability of each class.
-    weight : float
-        Weight of the second part.
-
-    References
-    ----------
-    J. A. Lasserre, C. M. Bishop, T. P. Minka (2006), "Principled hybrids of generative and discriminative
-    models", CVPR.
-
-    Examples
-    --------
-    >>> ClassLikelihood(torch.eye(2), torch.full((2,), -0.7), weight=1.0).weight
-    1.0
-    """
-
-    contexts: Tensor
-    log_priors: Tensor
-    weight: float
-
-    stochastic = False
-
-    def __call__(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Return the loss of each row, shape (n,)."""
-        if batch.context is None:
-            raise ConfigurationError("context must hold the class of each row; got none.")
-        n_rows, n_classes = len(batch), len(self.contexts)
-        contexts, log_priors = (part.to(batch.inputs) for part in (self.contexts, self.log_priors))
-        rows = batch.inputs.repeat_interleave(n_classes, dim=0)
-        scores = _log_prob(module, rows, contexts.repeat(n_rows, 1)).view(n_rows, n_classes)
-        own = (batch.context[:, None, :] == contexts).all(dim=2).to(scores.dtype)
-        posterior = torch.log_softmax(scores + log_priors, dim=1)
-        return -(own * (scores + self.weight * posterior)).sum(dim=1)
 
 
 @dataclass(frozen=True)
