@@ -123,7 +123,8 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
 
     Densities of many columns differ by many nats, also where they are wrong, so that T = 1 is too sure of
     itself. T is the most probable number given the classes of the validation rows, which the flow did not
-    learn from, with a standard normal prior of log T. Fewer than 10 rows leave it at 1.
+    learn from; beforehand log T is normal around ``log(d) / 2`` for d columns, with standard deviation 1, as
+    errors of d columns add up like that. Fewer than 10 rows leave it at 1.
 
     Before the flow, the values of each class are whitened by its centre and covariance (regularised: with few
     rows it is that of all classes), so that the untrained model is quadratic discriminant analysis, and
@@ -368,6 +369,7 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
                 classes[held_out],
                 np.log(self._class_shares),
                 None if source.weights is None else source.weights[held_out],
+                self.encoder_.layout_.n_columns,
             )
         self.rejection_levels_ = None
         if self.reject_below is not None:

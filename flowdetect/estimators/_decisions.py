@@ -114,11 +114,16 @@ def with_rejections(labels: np.ndarray, refused: np.ndarray, reject_label: Any) 
 
 
 def choose_temperature(
-    densities: np.ndarray, classes: np.ndarray, log_priors: np.ndarray, weights: np.ndarray | None
+    densities: np.ndarray,
+    classes: np.ndarray,
+    log_priors: np.ndarray,
+    weights: np.ndarray | None,
+    n_columns: int,
 ) -> float:
     """Return the temperature at which ``pi_k p(x | k)^(1/T)`` predicts the classes best.
 
-    It is the most probable one if log T is standard normal beforehand.
+    It is the most probable one if log T is normal beforehand, of standard deviation 1 around the logarithm of
+    the square root of the number of columns: so do errors of as many columns add up.
 
     Parameters
     ----------
@@ -127,6 +132,7 @@ def choose_temperature(
     classes : ndarray of int, shape (n,)
     log_priors : ndarray of shape (n_classes,)
     weights : ndarray of shape (n,) or None
+    n_columns : int
 
     Returns
     -------
@@ -140,8 +146,9 @@ def choose_temperature(
     def loss(log_temperature: float) -> float:
         evidence = log_priors + densities * np.exp(-log_temperature)
         rows = -log_softmax(evidence, axis=1)[np.arange(n_rows), classes]
-        # The standard normal prior of log T: rows that are all told apart do not ask for more certainty.
-        return float(np.average(rows, weights=weights)) * n_rows + 0.5 * log_temperature**2
+        # The prior: rows that are all told apart do not ask for more certainty.
+        surprise = log_temperature - 0.5 * np.log(n_columns)
+        return float(np.average(rows, weights=weights)) * n_rows + 0.5 * surprise**2
 
     found = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded")
     return float(np.exp(found.x))

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 import flowdetect
-from flowdetect import FlowAugmenter, FlowDensity, FlowGaussianizer, FlowOutlierDetector
-from flowdetect.inference import FlowPosterior
+from flowdetect import FlowAugmenter, FlowClassifier, FlowDensity, FlowGaussianizer, FlowOutlierDetector
+from flowdetect.inference import FlowMixture, FlowPosterior
 from flowdetect.persistence import FORMAT_VERSION
 from flowdetect.timeseries import SeriesAugmenter, SeriesOutlierDetector, SlidingWindow, _detector
 
@@ -79,6 +79,8 @@ def models() -> dict[str, Any]:
         "FlowGaussianizer": FlowGaussianizer(**SMALL, n_layers=1).fit(rows, context=rows[["flag", "holes"]]),
         "FlowOutlierDetector": FlowOutlierDetector(**SMALL, n_layers=1).fit(rows),
         "FlowAugmenter": FlowAugmenter(**SMALL, n_layers=1).fit(rows, classes()),
+        "FlowClassifier": FlowClassifier(**SMALL, n_layers=1, reject_below=0.1).fit(rows, classes()),
+        "FlowMixture": FlowMixture(2, **SMALL, max_iter=2, n_layers=1).fit(rows),
         "SeriesOutlierDetector": watcher,
         "SeriesAugmenter": augmenter.fit(series()),
         "SlidingWindow": SlidingWindow(window=3).fit(series()[["flow"]]),
@@ -103,6 +105,8 @@ def answers(name: str, model: Any) -> list[float]:
         return [float(value) for value in drawn[["number", "count"]].to_numpy().ravel()]
     if name == "FlowPosterior":
         return list(model.log_prob(rows[["number", "count"]], rows[["text", "holes"]]))
+    if name in ("FlowClassifier", "FlowMixture"):
+        return [*model.predict_proba(rows)[:, 0], *model.score_samples(rows)]
     if name == "SeriesOutlierDetector":
         return [*model.score_samples(series()), model.offset_]
     if name == "SeriesAugmenter":
