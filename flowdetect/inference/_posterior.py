@@ -47,12 +47,11 @@ class FlowPosterior(BaseEstimator):
     Parameters
     ----------
     bounds : dict, list or None, default=None
-        Bounds of the prior: for each parameter ``(low, high)``, with None or infinity for an open end, in
-        their order, or by name (by position where theta is an array). Draws lie within, and the density
-        outside is 0.
-    n_models : int, default=1
+        Bounds of the prior: ``(low, high)`` for each parameter, in their order, or by name (by position where
+        theta is an array); an open end is None or infinite. Draws lie within; the density outside is 0.
+    n_models : int, default=2
         Flows fitted from different starts on different validation rows; the posterior is their mean. More
-        are better calibrated on few simulations, and take so many times as long.
+        are better on few simulations, and take so many times as long.
     kind : {"coupling", "autoregressive"}, default="coupling"
         As in `FlowDensity`, like the following.
     n_layers : int or "auto", default="auto"
@@ -60,10 +59,10 @@ class FlowPosterior(BaseEstimator):
     n_bins : int, default=8
     dropout : float, default=0.0
     max_steps : int, default=3000
-    batch_size : int, default=512
-    learning_rate : float, default=2e-3
+    batch_size : int, default=256
+    learning_rate : float, default=1e-3
     validation_fraction : float, default=0.1
-    patience : int or None, default=10
+    patience : int or None, default=6
     time_budget : float or None, default=None
         Seconds after which training stops, for all flows together.
     device : str, default="auto"
@@ -83,7 +82,7 @@ class FlowPosterior(BaseEstimator):
 
     See Also
     --------
-    FlowDensity : A conditional density of any table.
+    FlowDensity : A conditional density.
     flowdetect.plotting.CalibrationRankDisplay : Whether the posterior is calibrated, in a picture.
 
     Notes
@@ -117,11 +116,12 @@ class FlowPosterior(BaseEstimator):
     >>> rng = np.random.default_rng(0)
     >>> theta = rng.uniform(0.0, 1.0, size=(1000, 1))
     >>> x = theta + 0.1 * rng.normal(size=(1000, 1))
-    >>> posterior = FlowPosterior(bounds=[(0.0, 1.0)], max_steps=200, random_state=0).fit(theta, x)
+    >>> posterior = FlowPosterior(bounds=[(0.0, 1.0)], n_models=1, max_steps=100, random_state=0)
+    >>> posterior = posterior.fit(theta, x)
     >>> draws = posterior.sample([0.5], 500, random_state=0)
     >>> draws.shape, bool(abs(draws.mean() - 0.5) < 0.1)
     ((500, 1), True)
-    >>> posterior.log_prob([[0.5], [1.5]], [0.5])[1]
+    >>> float(posterior.log_prob([[1.5]], [0.5])[0])
     -inf
     """
 
@@ -129,17 +129,17 @@ class FlowPosterior(BaseEstimator):
         self,
         *,
         bounds: Any = None,
-        n_models: int = 1,
+        n_models: int = 2,
         kind: str = "coupling",
         n_layers: int | str = "auto",
         hidden_features: int = 64,
         n_bins: int = 8,
         dropout: float = 0.0,
         max_steps: int = 3000,
-        batch_size: int = 512,
-        learning_rate: float = 2e-3,
+        batch_size: int = 256,
+        learning_rate: float = 1e-3,
         validation_fraction: float = 0.1,
-        patience: int | None = 10,
+        patience: int | None = 6,
         time_budget: float | None = None,
         device: str = "auto",
         verbose: int = 0,
@@ -395,8 +395,5 @@ class FlowPosterior(BaseEstimator):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        tags.target_tags.multi_output = True
-        tags.input_tags.sparse = False
-        tags.non_deterministic = False
+        tags.target_tags.required = tags.target_tags.multi_output = True
         return tags

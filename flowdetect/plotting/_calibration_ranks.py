@@ -40,7 +40,8 @@ class CalibrationRankDisplay:
     Create it with :meth:`from_estimator` or :meth:`from_predictions`. Each line is the share of ranks below a
     share of all ranks, less that share: 0 throughout, but for chance, where the posterior is calibrated. A
     line above 0 on the left and below on the right: the posterior is too narrow; the other way round: too
-    wide. A line above 0 throughout: draws are too large; below: too small.
+    wide. A line above 0 throughout: draws are too large; below: too small. The rank of the joint density is
+    that among densities of the draws, highest first: its line lies below 0 where the posterior is too narrow.
 
     Parameters
     ----------
@@ -235,7 +236,7 @@ class CalibrationRankDisplay:
             self._draw_line(j, label, uniform.shares, shares, bool(((shares < low) | (shares > high)).any()))
         self.ax_.set_xlim(0.0, 1.0)
         self.ax_.set_xlabel("share of ranks")
-        self.ax_.set_ylabel("share of true parameters below, less that share")
+        self.ax_.set_ylabel("excess of true parameters below")
         self.ax_.spines[["top", "right"]].set_visible(False)
         put_legend_above(self.ax_, self.name)
         return self

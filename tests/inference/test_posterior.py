@@ -16,7 +16,7 @@ from flowdetect.inference import FlowPosterior
 # Noise of the outcomes, of a parameter uniform on -1..1 and a standard normal one.
 NOISE = 0.5
 BOUNDS = [(-1.0, 1.0), None]
-TINY = {"max_steps": 5, "n_layers": 2, "hidden_features": 8, "n_bins": 4, "random_state": 0}
+TINY = {"n_models": 1, "max_steps": 5, "n_layers": 2, "hidden_features": 8, "n_bins": 4, "random_state": 0}
 
 
 def simulations(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -43,13 +43,13 @@ def frames(n: int = 60, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def fitted() -> FlowPosterior:
-    settings = {"n_layers": 2, "hidden_features": 24, "n_bins": 6, "max_steps": 400, "batch_size": 256}
+    settings = {"n_layers": 2, "hidden_features": 24, "n_bins": 6, "max_steps": 300, "n_models": 1}
     return FlowPosterior(bounds=BOUNDS, **settings, random_state=0).fit(*simulations(3000, 0))
 
 
 @pytest.fixture(scope="module")
 def tiny() -> FlowPosterior:
-    return FlowPosterior(bounds={"share": (-1.0, 1.0)}, n_models=2, **TINY).fit(*frames())
+    return FlowPosterior(bounds={"share": (-1.0, 1.0)}, **TINY | {"n_models": 2}).fit(*frames())
 
 
 # --- the numbers --------------------------------------------------------------------------------------------
