@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
 import flowdetect
-from flowdetect.exceptions import ConfigurationError, InvalidTableError
+from flowdetect.exceptions import ConfigurationError, InvalidTableError, ModelFileError
 from flowdetect.inference import FlowPosterior
 
 # Noise of the outcomes, of a parameter uniform on -1..1 and a standard normal one.
@@ -227,6 +228,26 @@ def test_a_saved_posterior_answers_as_before(tiny: FlowPosterior, tmp_path: Path
     np.testing.assert_array_equal(loaded.log_prob(theta, x), tiny.log_prob(theta, x))
     pd.testing.assert_frame_equal(loaded.sample(x, 3, random_state=1), tiny.sample(x, 3, random_state=1))
     assert loaded.get_params() == tiny.get_params()
+
+
+@pytest.mark.parametrize(
+    ("part", "attribute", "value", "sentence"),
+    [
+        ("", "densities_", [], "there is no density"),
+        ("", "_may_miss", np.zeros(1, dtype=bool), "not those of the densities"),
+        ("_map", "centre", np.zeros(1), "there is not one map for each parameter"),
+        ("_map", "low", np.array([2.0, -np.inf]), "a lower bound is not below the upper one"),
+        ("_trend", "intercepts", np.zeros(1), "the trend is of other outcomes, or of other parameters"),
+    ],
+)
+def test_a_file_whose_parts_do_not_go_together_is_refused(
+    tiny: FlowPosterior, tmp_path: Path, part: str, attribute: str, value: Any, sentence: str
+) -> None:
+    broken = copy.deepcopy(tiny)
+    setattr(getattr(broken, part) if part else broken, attribute, value)
+    flowdetect.save(broken, tmp_path / "broken.flow")
+    with pytest.raises(ModelFileError, match=sentence):
+        flowdetect.load(tmp_path / "broken.flow")
 
 
 # --- refusals -----------------------------------------------------------------------------------------------
