@@ -11,7 +11,13 @@ from flowdetect.training._config import (
 from flowdetect.training._data import ArraySource, Batch, RowSource
 from flowdetect.training._hidden import HiddenEntries
 from flowdetect.training._loop import train
-from flowdetect.training._objectives import MaximumLikelihood, NoiseConditional, Objective, noise_context
+from flowdetect.training._objectives import (
+    MaximumLikelihood,
+    NoiseConditional,
+    Objective,
+    ReverseKL,
+    noise_context,
+)
 from flowdetect.training._setup import held_out_rows
 from flowdetect.training._sklearn import SklearnCallbacks, sklearn_fit_task
 
@@ -25,6 +31,7 @@ __all__ = [
     "NoiseConditional",
     "Objective",
     "ProgressBar",
+    "ReverseKL",
     "RowSource",
     "SklearnCallbacks",
     "StopReason",

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.training._data import Batch
 
-__all__ = ["MaximumLikelihood", "NoiseConditional", "Objective", "noise_context"]
+__all__ = ["MaximumLikelihood", "NoiseConditional", "Objective", "ReverseKL", "noise_context"]
 
 Objective = Callable[[nn.Module, Batch, torch.Generator], Tensor]
+# Takes rows, and whether their gradients are wanted; returns log-densities (n,), and gradients (n, d) or
+# None.
+LogDensity = Callable[[Tensor, bool], tuple[Tensor, Tensor | None]]
 
 # Rows are compared with at least this many others when the least likely of them are left out.
 _TRIM_GROUP = 64
@@ -181,6 +184,108 @@ class NoiseConditional:
             units.append(unit)
             columns.append(gate)
         return torch.tensor(units, device=device), torch.tensor(columns, device=device)
+
+
+@dataclass(frozen=True)
+class ReverseKL:
+    r"""Divergence of a model from an unnormalised density, less that density's constant: minus the ELBO.
+
+    The rows of a batch are standard normal noise z, the only column of its context a temperature T. With
+    x = f(z sqrt(T)), the loss of a row is
+
+    .. math:: \log N(z; 0, 1) - \tfrac{d}{2} \log T - \log |\det f'| - \tfrac{1}{T} \log p(x)
+
+    whose mean is KL(q_T | p^(1/T)) less the constant of p^(1/T). The noise is tempered as the target is: a
+    map that is right for a normal target at one temperature is right at all.
+
+    Parameters
+    ----------
+    log_density : callable
+        ``(rows, with_gradients) -> (values (n,), gradients (n, d) or None)``, in nats.
+    path : bool, default=True
+        Let the gradient take the path through the rows alone, without the score of the model's parameters,
+        whose mean is 0. It vanishes where q is p, so nothing of the noise remains there; it takes the map
+        back as well.
+    most : float, default=50.0
+        Largest length of the gradient with respect to one row, in units of sqrt(d), that of standard normal
+        rows.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``most`` is not positive.
+
+    Notes
+    -----
+    The module has ``noise_to_rows(noise)`` and ``rows_to_noise(rows)``, which return what they say and
+    log|det|. A row without a finite log-density takes the largest loss of the others and leaves the gradient
+    alone.
+
+    References
+    ----------
+    Roeder, Wu, Duvenaud (2017). Sticking the Landing: Simple, Lower-Variance Gradient Estimators for
+    Variational Inference.
+
+    Examples
+    --------
+    >>> ReverseKL(lambda rows, with_gradients: (-rows.square().sum(1), -2 * rows), path=False).path
+    False
+    """
+
+    log_density: LogDensity
+    path: bool = True
+    most: float = 50.0
+
+    stochastic = False
+
+    def __post_init__(self) -> None:
+        if not self.most > 0.0:
+            raise ConfigurationError(f"most must be positive; got {self.most!r}.")
+
+    def __call__(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return ``log q_T(x) - log p(x) / T``, shape (n,), in float64."""
+        if batch.context is None:
+            raise ConfigurationError("batch must have temperatures as its context; got none.")
+        noise, temperature = batch.inputs, batch.context[:, 0]
+        to_rows = cast(Callable[[Tensor], tuple[Tensor, Tensor]], module.noise_to_rows)
+        rows, log_det = to_rows(noise * temperature.sqrt()[:, None])
+        learning = torch.is_grad_enabled()
+        log_p, gradients = self.log_density(rows.detach(), learning)
+        log_p, n_features = log_p / temperature, noise.shape[1]
+        log_noise = -0.5 * (noise.double().square() + math.log(2.0 * math.pi)).sum(1)
+        value = log_noise - 0.5 * n_features * temperature.double().log() - log_det.detach() - log_p
+        finite = torch.isfinite(value)
+        if gradients is None:
+            return _fill(value, finite)
+        pull = gradients / temperature[:, None]
+        if self.path:
+            pull = pull - self._model_gradients(module, rows.detach(), temperature)
+        finite &= torch.isfinite(pull).all(dim=1)
+        pull = _shorten(torch.where(finite[:, None], pull, 0.0), self.most * math.sqrt(n_features))
+        surrogate = -(pull.to(rows.dtype) * rows).sum(1)
+        if not self.path:
+            surrogate = surrogate - torch.where(finite, log_det, 0.0)
+        return _fill(value, finite) + (surrogate - surrogate.detach()).double()
+
+    @staticmethod
+    def _model_gradients(module: nn.Module, rows: Tensor, temperature: Tensor) -> Tensor:
+        """Return the gradient of log q_T with respect to rows, (n, d)."""
+        rows = rows.requires_grad_()
+        to_noise = cast(Callable[[Tensor], tuple[Tensor, Tensor]], module.rows_to_noise)
+        noise, log_det = to_noise(rows)
+        log_q = log_det - 0.5 * noise.square().sum(1) / temperature
+        return torch.autograd.grad(log_q.sum(), rows)[0]
+
+
+def _fill(value: Tensor, finite: Tensor) -> Tensor:
+    """Give rows that are not finite the largest of the others; infinity if there are none."""
+    worst = torch.where(finite, value, -math.inf).amax()
+    return torch.where(finite, value, torch.where(finite.any(), worst, math.inf))
+
+
+def _shorten(vectors: Tensor, most: float) -> Tensor:
+    length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors * (most / length.clamp(min=most))
 
 
 def noise_context(
