@@ -7,6 +7,7 @@ from flowdetect.inference._moments import Moments, moments, quantiles
 from flowdetect.inference._posterior import FlowPosterior
 from flowdetect.inference._probability import probability
 from flowdetect.inference._ranks import RankStatistics, UniformRanks
+from flowdetect.inference._variational import VariationalFlow
 
 __all__ = [
     "Estimate",
@@ -15,6 +16,7 @@ __all__ = [
     "Moments",
     "RankStatistics",
     "UniformRanks",
+    "VariationalFlow",
     "expectation",
     "moments",
     "probability",

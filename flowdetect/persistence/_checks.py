@@ -245,6 +245,27 @@ def _check_channels(built: Any) -> None:
     _require(all(inside), "a channel is of no column")
 
 
+def _check_variational(built: Any) -> None:
+    width = built.density_.layout.n_values
+    _require(
+        built.density_.layout.n_codes == 0 and built.density_.context_embedding.n_columns == 0,
+        "a variational flow is of numbers alone",
+    )
+    _require(
+        built.location_.shape == (width,) and built.scale_.shape == (width, width),
+        "location and scale have another width than the flow",
+    )
+    _require(
+        bool((np.diag(built.scale_) > 0.0).all()) and not np.triu(built.scale_, 1).any(),
+        "the scale is not triangular and positive",
+    )
+    _require(
+        built.draws_.shape == (len(built.log_weights_), width) and len(built.draws_) >= 1,
+        "there is not one weight for each draw",
+    )
+    _require(bool(np.isfinite(built.log_weights_.max())), "no draw has a weight")
+
+
 def _sorted(values: np.ndarray) -> bool:
     return bool((np.diff(values) >= 0.0).all())
 
@@ -266,4 +287,5 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "WindowViews": _check_views,
     "LinearMap": _check_map,
     "Channels": _check_channels,
+    "VariationalFlow": _check_variational,
 }

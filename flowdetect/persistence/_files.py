@@ -61,8 +61,8 @@ def save(estimator: Any, path: str | Path, *, metadata: Mapping[str, Any] | None
     Parameters
     ----------
     estimator : fitted estimator
-        `FlowDensity`, `FlowOutlierDetector`, `FlowAugmenter`, `SeriesOutlierDetector`, `SeriesAugmenter` or
-        `SlidingWindow`; not a subclass of theirs, whose code the file could not name.
+        `FlowDensity`, `FlowOutlierDetector`, `FlowAugmenter`, `SeriesOutlierDetector`, `SeriesAugmenter`,
+        `SlidingWindow` or `VariationalFlow`; not a subclass of theirs, whose code the file could not name.
     path : str or Path
         Replaced in one step once everything is written: at any moment there is the old file or the new one.
     metadata : mapping, optional

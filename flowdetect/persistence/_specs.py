@@ -123,6 +123,13 @@ ESTIMATORS = {
         "_map=ParameterMap _trend=LinearTrend _may_miss=b1 n_features_in_=int densities_=[FlowDensity]",
         _NAMES,
     ),
+    "VariationalFlow": _estimator(
+        "flowdetect.inference._variational",
+        "location_=f1 scale_=f2 temperature_=float density_=density training_result_=TrainingResult "
+        "elbo_history_=F1 draws_=f2 "
+        "log_weights_=F1 elbo_=float log_evidence_=float log_evidence_error_=float "
+        "effective_sample_size_=float pareto_k_=float",
+    ),
 }
 
 CLASSES = ESTIMATORS | {
