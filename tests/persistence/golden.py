@@ -16,7 +16,7 @@ import pandas as pd
 
 import flowdetect
 from flowdetect import FlowAugmenter, FlowClassifier, FlowDensity, FlowGaussianizer, FlowOutlierDetector
-from flowdetect.inference import FlowMixture, FlowPosterior
+from flowdetect.inference import FlowMixture, FlowPosterior, VariationalFlow
 from flowdetect.persistence import FORMAT_VERSION
 from flowdetect.timeseries import SeriesAugmenter, SeriesOutlierDetector, SlidingWindow, _detector
 
@@ -87,7 +87,23 @@ def models() -> dict[str, Any]:
         "FlowPosterior": FlowPosterior(**SMALL, n_layers=1, n_models=2, bounds={"number": (-2, 9)}).fit(
             rows[["number", "count"]], rows[["text", "holes"]]
         ),
+        "VariationalFlow": variational(),
     }
+
+
+def variational() -> VariationalFlow:
+    """Return a flow of a formula."""
+    flow = VariationalFlow(
+        2,
+        n_layers=1,
+        hidden_features=6,
+        n_bins=4,
+        max_steps=4,
+        batch_size=64,
+        n_importance=50,
+        random_state=0,
+    )
+    return flow.fit(lambda x: -0.5 * (x - 1.0).square().sum(1))
 
 
 def answers(name: str, model: Any) -> list[float]:
@@ -109,6 +125,8 @@ def answers(name: str, model: Any) -> list[float]:
         return [*model.predict_proba(rows)[:, 0], *model.score_samples(rows)]
     if name == "SeriesOutlierDetector":
         return [*model.score_samples(series()), model.offset_]
+    if name == "VariationalFlow":
+        return [*model.score_samples([[0.5, 1.0], [3.0, -2.0]]), model.expectation(lambda x: x[:, 0])[0]]
     if name == "SeriesAugmenter":
         return [
             float(v) for v in model.forecast(steps=3, n_paths=2, random_state=0)["flow"].to_numpy().ravel()
