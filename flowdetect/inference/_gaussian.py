@@ -15,6 +15,8 @@ Gradients = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 _MOST_STEPS, _CANDIDATES, _DRAWS = 200, 20, 32
 _ROUNDS = 30
+# Of one round: a step of the location in standard deviations, and a factor on the variance.
+_LONGEST_STEP, _MOST_CHANGE = 2.0, 9.0
 _BOUND_DRAWS, _BOUND_MARGIN = 4000, 0.2
 
 
@@ -124,7 +126,9 @@ def fit_gaussian(
 
     noise = rng.standard_normal((_DRAWS, len(start)))
     found = max(_path(tempered, start), key=lambda each: each.elbo(tempered, noise))
-    found = _match(tempered, found, rng)
+    matched = _match(tempered, found, rng)
+    # Scores of a density that is far from a Gaussian may lead astray.
+    found = max(found, matched, key=lambda each: each.elbo(tempered, noise))
     return Gaussian(found.location, found.scale / np.sqrt(temperature))
 
 
@@ -196,8 +200,11 @@ def _match_once(
     # S U S + S = V has the solution 2 R (I + (I + 4 R' U R)^(1/2))^-1 R' with V = R R'.
     values, vectors = np.linalg.eigh(np.eye(len(mean)) + 4.0 * root.T @ u @ root)
     half = (root @ vectors) * np.sqrt(2.0 / (1.0 + np.sqrt(np.maximum(values, 1.0))))
-    covariance = half @ half.T
-    moved = share * (covariance @ slope + mean)
+    moved = share * (half @ (half.T @ slope) + mean)
+    # A step no further, and no wider or narrower, than what the draws can tell of.
+    moved *= min(1.0, _LONGEST_STEP * np.sqrt(len(mean)) / max(float(np.linalg.norm(moved)), 1e-300))
+    spreads, axes = np.linalg.eigh(half @ half.T)
+    covariance = (axes * np.clip(spreads, 1.0 / _MOST_CHANGE, _MOST_CHANGE)) @ axes.T
     return location + scale @ moved, scale @ _root(covariance)
 
 

@@ -175,7 +175,8 @@ class VariationalFlow(WeightedFlow):
         log_density : callable
             Takes a tensor of shape (n, n_features), returns the log-densities, shape (n,), in nats and up to
             a constant, by torch's operations. It is given float64, or float32 if it refuses that because of
-            tensors of its own; on the CPU. It is not kept.
+            tensors of its own; on the CPU. It is not kept. It is also tried far out, and must return
+            something there, were it NaN: give distributions of torch ``validate_args=False``.
 
         Returns
         -------

@@ -74,6 +74,29 @@ def test_a_neck_without_a_bottom_does_no_harm() -> None:
     assert found.scale[1, 1] > 0.05
 
 
+def test_draws_stay_where_the_density_can_be_told() -> None:
+    days = np.array([12.0, 7.0, 3.0, 30.0, 5.0, 9.0])
+    furthest = [0.0]
+
+    def weibull(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the density of the logarithms of shape and scale, with N(0, 2) priors."""
+        furthest[0] = max(furthest[0], float(np.abs(rows).max()))
+        shape, scale = rows[:, :1], rows[:, 1:]
+        with np.errstate(over="ignore", invalid="ignore"):
+            k, ratio = np.exp(shape), np.log(days) - scale
+            power = np.exp(k * ratio)
+            values = (shape + (k - 1.0) * ratio - scale - power).sum(axis=1) - np.square(rows).sum(
+                axis=1
+            ) / 8.0
+            of_shape = (1.0 + k * ratio * (1.0 - power)).sum(axis=1) - rows[:, 0] / 4.0
+            of_scale = (k * (power - 1.0)).sum(axis=1) - rows[:, 1] / 4.0
+        return values, np.column_stack([of_shape, of_scale])
+
+    for temperature in (1.0, 10.0, 40.0):
+        fit_gaussian(weibull, np.zeros(2), np.random.default_rng(0), temperature=temperature)
+    assert furthest[0] < 200.0
+
+
 def test_elbo_of_nan_is_the_worst() -> None:
     gaussian = Gaussian(np.zeros(2), np.eye(2))
     noise = np.zeros((3, 2))
