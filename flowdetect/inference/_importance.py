@@ -10,7 +10,7 @@ __all__ = ["Weights", "fit_pareto", "smooth_weights"]
 
 # Fewer points of a tail say nothing of its shape.
 _LEAST_TAIL = 5
-_HIGH_K, _LARGE = 0.7, 2.0
+_HIGH_K, _ALMOST_ALL = 0.7, 0.95
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,10 @@ class Weights:
     def trustworthy(self) -> bool:
         """Whether estimates by these weights are to be trusted.
 
-        The shape of the tail knows no size: where q is almost p, the largest of weights that differ by a few
-        per cent may have any shape. A tail counts where the largest weight is twice the mean or more.
+        The shape of the tail knows no size: where q is almost p, the few weights that differ may have any
+        shape. It counts where less than 95 per cent of the draws are left.
         """
-        largest = len(self.log_weights) * float(self.normalised.max())
-        return self.pareto_k <= _HIGH_K or largest < _LARGE
+        return self.pareto_k <= _HIGH_K or self.effective_size >= _ALMOST_ALL * len(self.log_weights)
 
     def mean_of(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the weighted mean of values (n,) or (n, k), and its standard error by the delta method."""

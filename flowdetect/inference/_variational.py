@@ -92,7 +92,7 @@ class VariationalFlow(WeightedFlow):
         Share of the draws kept that equally weighted draws from p would be worth, within 0..1.
     pareto_k_ : float
         Shape of the tail of the weights (Vehtari et al. 2024): below 0.5 all is well, up to 0.7 estimates by
-        weights can be used, above they cannot be trusted, unless all weights are much alike.
+        weights can be used, above they cannot be trusted, unless effective_sample_size_ is 0.95 or more.
     draws_ : ndarray of shape (n_importance, n_features)
         Draws from the flow.
     log_weights_ : ndarray of shape (n_importance,)
