@@ -8,7 +8,14 @@ from imblearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.datasets import make_blobs
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from flowdetect import FlowAugmenter, FlowClassifier, FlowDensity, FlowGaussianizer, FlowOutlierDetector
+from flowdetect import (
+    FlowAugmenter,
+    FlowClassifier,
+    FlowDensity,
+    FlowGaussianizer,
+    FlowImputer,
+    FlowOutlierDetector,
+)
 from flowdetect.inference import FlowMixture
 
 # The suite fits dozens of times, and asks for behaviour, not for quality.
@@ -59,6 +66,7 @@ def run(check: Any, estimator: Any) -> None:
         FlowClassifier(**QUICK_CLASSIFIER),
         FlowDensity(**QUICK),
         FlowGaussianizer(**QUICK),
+        FlowImputer(n_draws=4, **QUICK),
         FlowMixture(3, max_iter=2, **QUICK),
         FlowOutlierDetector(n_models=2, **QUICK),
     ],

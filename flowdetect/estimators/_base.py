@@ -18,7 +18,6 @@ from flowdetect._utils.random import resolve_seed
 from flowdetect.estimators._callbacks import CallbackSupportMixin
 from flowdetect.estimators._rows import (
     EncodedRows,
-    RowSubset,
     about_context,
     as_context_frame,
     check_table,
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     import torch
 
     from flowdetect.flows import FlowSettings, TableDensity
-    from flowdetect.training import Callback, Objective, TrainingConfig, TrainingResult
+    from flowdetect.training import Callback, Objective, RowSource, TrainingConfig, TrainingResult
 
 __all__ = ["FlowEstimator", "check_whole"]
 
@@ -139,7 +138,7 @@ class FlowEstimator(CallbackSupportMixin, BaseEstimator):
     def _train(
         self,
         density: torch.nn.Module,
-        source: EncodedRows | RowSubset,
+        source: RowSource,
         seed: int,
         *,
         callback: Callback,

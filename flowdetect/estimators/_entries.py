@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from flowdetect._utils.layout import MatrixLayout
+from flowdetect.estimators._rows import EncodedRows
 from flowdetect.preprocessing import ColumnSchema, TableEncoder, TableSchema
 
-__all__ = ["Entries"]
+if TYPE_CHECKING:
+    from flowdetect.training import Batch
+
+__all__ = ["Entries", "KnownEntries", "encode_with_copies"]
 
 # Categories of a column with more levels than this are no coordinates of the normal distribution.
 _MAX_ONE_HOT = 16
@@ -40,6 +45,10 @@ class Entries:
         Matrix column of each code.
     recoded : list of ndarray
         For each code column the code here of each code of the matrix.
+    missing : list of (int, int)
+        For each unit the matrix column, and its code, that say that an entry is missing.
+    levels : list of tuple or None
+        For each code column its numbers, None where its codes are no numbers.
     """
 
     layout: MatrixLayout
@@ -150,6 +159,46 @@ class Entries:
             seen = known[:, self.code_units[k]] & (codes[:, k] < self.n_drawn[k])
             masks.append(np.repeat(seen[:, None], table.shape[1], axis=1))
         return np.hstack(points).astype(np.float64), np.hstack(masks)
+
+
+class KnownEntries:
+    """The rows of `EncodedRows` for training: without codes for missing entries, and with which are known."""
+
+    def __init__(self, source: EncodedRows, entries: Entries) -> None:
+        self._source = source
+        self.entries = entries
+        self.weights = source.weights
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def rows(self, index: np.ndarray, rng: np.random.Generator | None) -> Batch:
+        """Return rows, and as context which of their entries are known."""
+        import torch
+
+        from flowdetect.training import Batch
+
+        rows, known = self.entries.split(self._source.rows(index, rng).inputs.numpy())
+        return Batch(torch.from_numpy(rows), torch.from_numpy(known.astype(rows.dtype)))
+
+    def known_rows(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows without noise, in float64, and which of their entries are known."""
+        return self.entries.split(self._source.encoded(index).astype(np.float64))
+
+
+def encode_with_copies(frame: pd.DataFrame, encoder: TableEncoder) -> np.ndarray:
+    """Return the encoded rows, with what copies of a column know of it where it is missing itself."""
+    matrix = encoder.encode(frame)[0]
+    missing = frame.isna().to_numpy()
+    for position, column in enumerate(encoder.schema_.columns):
+        if column.copy_of is None:
+            continue
+        rows = np.flatnonzero(missing[:, column.copy_of] & ~missing[:, position])
+        if len(rows):
+            copied, known = encoder.encode_given(frame.iloc[rows, [position]])
+            matrix[np.ix_(rows, known)] = copied[:, known]
+            missing[rows, column.copy_of] = False
+    return matrix
 
 
 def _atoms(column: ColumnSchema) -> int:

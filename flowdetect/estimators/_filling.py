@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
-__all__ = ["fill_column", "summarise"]
+from flowdetect.estimators._entries import Entries, encode_with_copies
+from flowdetect.estimators._rows import chunk_slices
+from flowdetect.preprocessing import TableEncoder
+
+if TYPE_CHECKING:
+    from flowdetect.flows import CompletionModel
+
+__all__ = ["Random", "TableFiller", "fill_column", "summarise"]
+
+# Gives for so many rows uniform numbers, (n_rows, n_draws, n_columns).
+Random = Callable[[int], np.ndarray]
+_LEAST = 1e-12
 
 
 def summarise(draws: pd.Series, n_rows: int, strategy: str) -> pd.Series:
@@ -38,7 +51,7 @@ def summarise(draws: pd.Series, n_rows: int, strategy: str) -> pd.Series:
 
 def _holds_numbers(draws: pd.Series) -> bool:
     kind = pd.api.types.infer_dtype(draws, skipna=True)
-    return kind in ("integer", "floating", "mixed-integer-float", "decimal") and draws.dtype == object
+    return kind in ("integer", "floating", "mixed-integer-float") and draws.dtype == object
 
 
 def _middle(numbers: np.ndarray, strategy: str) -> np.ndarray:
@@ -49,16 +62,19 @@ def _middle(numbers: np.ndarray, strategy: str) -> np.ndarray:
 
 
 def _middle_time(draws: pd.Series, n_rows: int, strategy: str) -> pd.Series:
-    """Return the middle of times, as offsets from the first draw so that nothing is rounded away."""
-    origin = draws.iloc[0]
-    seconds = (draws - origin) / pd.Timedelta(1, "s")
-    middle = _middle(seconds.to_numpy(dtype=np.float64).reshape(n_rows, -1), strategy)
-    return (origin + pd.Series(pd.to_timedelta(middle, unit="s"))).astype(draws.dtype)
+    """Return the middle of times: a whole number of their common step away from the first draw."""
+    times = pd.api.types.is_datetime64_any_dtype(draws.dtype)
+    index: Any = pd.DatetimeIndex(draws) if times else pd.TimedeltaIndex(draws)
+    offsets = index.asi8 - index.asi8[0]
+    step = int(np.gcd.reduce(offsets)) or 1
+    middle = np.rint(_middle((offsets / step).reshape(n_rows, -1), strategy)).astype(np.int64) * step
+    moved = index[0] + pd.to_timedelta(middle, unit=index.unit)
+    return pd.Series(moved).astype(draws.dtype)
 
 
 def _most_frequent(draws: pd.Series, n_rows: int) -> pd.Series:
-    codes, labels = pd.factorize(draws)
-    codes = codes.reshape(n_rows, -1)
+    positions, labels = pd.factorize(draws)
+    codes = positions.reshape(n_rows, -1)
     counts = np.zeros((n_rows, max(len(labels), 1)), dtype=np.intp)
     for code in range(len(labels)):
         counts[:, code] = (codes == code).sum(axis=1)
@@ -84,7 +100,10 @@ def fill_column(column: pd.Series, missing: np.ndarray, entries: pd.Series) -> p
         In the dtype of the column; in that of the entries where nothing else is in it.
     """
     if missing.all():
-        return entries.set_axis(column.index).rename(column.name)
+        return pd.Series(entries.array, index=column.index, name=column.name)
+    if isinstance(column.dtype, pd.SparseDtype):  # which takes no assignments
+        dense = pd.Series(np.asarray(column), index=column.index, name=column.name)
+        return fill_column(dense, missing, pd.Series(np.asarray(entries))).astype(column.dtype)
     filled = column.copy()
     if pd.api.types.is_integer_dtype(column.dtype) and pd.api.types.is_float_dtype(entries.dtype):
         entries = np.rint(entries)
@@ -97,6 +116,105 @@ def fill_column(column: pd.Series, missing: np.ndarray, entries: pd.Series) -> p
 
 
 def _as_held(entries: pd.Series, dtype: Any) -> Any:
-    if dtype == object:
+    if pd.api.types.is_object_dtype(dtype):
         return entries.astype(object).to_numpy()
     return entries.astype(dtype).array
+
+
+class TableFiller:
+    """Put draws of missing entries into tables.
+
+    Parameters
+    ----------
+    model : CompletionModel
+    encoder : TableEncoder
+    entries : Entries
+        Of the encoder.
+    """
+
+    def __init__(self, model: CompletionModel, encoder: TableEncoder, entries: Entries) -> None:
+        self._model = model
+        self._encoder = encoder
+        self._entries = entries
+
+    def fill(self, X: Any, random: Random, n_draws: int, strategy: str | None) -> list[pd.DataFrame]:
+        """Fill what is missing, where its column was not missing throughout in training.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray of shape (n_rows, n_features)
+        random : callable n_rows -> ndarray of shape (n_rows, n_draws, n_columns)
+            Gives the random numbers, uniform in 0..1.
+        n_draws : int
+        strategy : {"mean", "median"} or None
+            See `summarise`; None for each draw by itself.
+
+        Returns
+        -------
+        list of DataFrame
+            One table with summaries, or one of each draw.
+        """
+        frame = _in_order(X, self._encoder)
+        fillable = np.array([column.kind != "empty" for column in self._encoder.schema_.columns])
+        missing = frame.isna().to_numpy() & fillable
+        n_tables = n_draws if strategy is None else 1
+        found: list[list[list[pd.Series]]] = [[[] for _ in fillable] for _ in range(n_tables)]
+        incomplete = np.flatnonzero(missing.any(axis=1))
+        for part in chunk_slices(len(incomplete), self._row_elements(n_draws)):
+            rows = incomplete[part]
+            draws = self._draw(frame.iloc[rows], random(len(rows)))
+            for column in np.flatnonzero(missing[rows].any(axis=0)):
+                entries = _parts(draws.iloc[:, int(column)], missing[rows, column], strategy)
+                for table, entry in zip(found, entries, strict=True):
+                    table[column].append(entry)
+        return [_fill(frame, missing, table) for table in found]
+
+    def _row_elements(self, n_draws: int) -> int:
+        """Return about how many numbers the draws of one row need."""
+        matrices = len(self._model.mean) ** 2 * (n_draws if self._entries.columns else 1)
+        return n_draws * (self._encoder.layout_.n_columns + 1) * 32 + matrices
+
+    def _draw(self, frame: pd.DataFrame, uniform: np.ndarray) -> pd.DataFrame:
+        """Return all draws of the rows, (n * n_draws, n_features), those of the first row first."""
+        import torch
+
+        from flowdetect.flows import GIVEN, TARGET
+
+        rows, known = self._entries.split(encode_with_copies(frame, self._encoder))
+        roles = torch.from_numpy(np.where(known, GIVEN, TARGET))
+        n_values = self._entries.layout.n_values
+        normal = ndtri(np.clip(uniform[:, :, :n_values], _LEAST, 1.0 - _LEAST))
+        random = torch.from_numpy(normal), torch.from_numpy(uniform[:, :, n_values:])
+        drawn = self._model.complete(torch.from_numpy(rows), roles, *random)
+        table = self._encoder.decode(self._entries.join(drawn.flatten(0, 1).numpy()))
+        return table if isinstance(table, pd.DataFrame) else pd.DataFrame(table)
+
+
+def _in_order(X: Any, encoder: TableEncoder) -> pd.DataFrame:
+    """Return the table as a DataFrame, its columns in the order and with the names of the encoder."""
+    names = pd.Index(encoder.schema_.names, tupleize_cols=False)
+    if not isinstance(X, pd.DataFrame):
+        return pd.DataFrame(X, columns=names)
+    if encoder.schema_.container == "array":
+        return X.set_axis(names, axis=1)
+    return X.iloc[:, X.columns.get_indexer(names)]
+
+
+def _parts(draws: pd.Series, asked: np.ndarray, strategy: str | None) -> list[pd.Series]:
+    """Return the entries of the rows asked for: their summary, or without a strategy each draw."""
+    n_draws = len(draws) // len(asked)
+    if strategy is not None:
+        return [summarise(draws[np.repeat(asked, n_draws)], int(asked.sum()), strategy)]
+    return [draws.iloc[np.flatnonzero(asked) * n_draws + k] for k in range(n_draws)]
+
+
+def _fill(frame: pd.DataFrame, missing: np.ndarray, found: list[list[pd.Series]]) -> pd.DataFrame:
+    columns = []
+    for position, parts in enumerate(found):
+        column = frame.iloc[:, position]
+        if parts:
+            column = fill_column(column, missing[:, position], pd.concat(parts, ignore_index=True))
+        columns.append(column)
+    filled = pd.concat(columns, axis=1)
+    filled.columns = frame.columns
+    return filled

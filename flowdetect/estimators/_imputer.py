@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 from scipy.stats.qmc import Sobol
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags
@@ -17,20 +15,17 @@ from sklearn.utils.validation import check_is_fitted
 from flowdetect._utils.random import RandomState, resolve_seed
 from flowdetect.estimators._base import FlowEstimator, check_whole
 from flowdetect.estimators._callbacks import with_callbacks
-from flowdetect.estimators._entries import Entries
-from flowdetect.estimators._filling import fill_column, summarise
+from flowdetect.estimators._entries import Entries, KnownEntries
+from flowdetect.estimators._filling import Random, TableFiller
 from flowdetect.estimators._normal import fit_normal
-from flowdetect.estimators._rows import EncodedRows, chunk_slices
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
 from flowdetect.preprocessing import TableEncoder
 
 if TYPE_CHECKING:
     from flowdetect.flows import CompletionModel, FlowSettings, TableDensity
-    from flowdetect.training import Batch, Objective, TrainingResult
+    from flowdetect.training import Objective, TrainingResult
 
 __all__ = ["FlowImputer"]
-
-Random = Callable[[int], np.ndarray]
 
 _STRATEGIES = ("mean", "median")
 # The points behind means are the same for every row, so that no row's answer depends on another's.
@@ -39,6 +34,103 @@ _POINTS_SEED = 0
 
 class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
     """Fill missing entries of a table from their distribution given the entries that are there.
+
+    Columns may be numbers, categories, booleans, texts or dates; each may be missing in any row, also
+    where it never was in the table of `fit`. Learns from tables with missing entries.
+
+    Parameters
+    ----------
+    strategy : {"mean", "median"}, default="mean"
+        What `transform` puts in place of missing numbers and dates: the mean or the median of their
+        conditional distribution. All else gets its most probable entry.
+    n_draws : int, default=64
+        Draws from the conditional distribution behind each of these answers.
+    keep_empty_features : bool, default=False
+        Whether columns that are missing in all rows of `fit` are in the result, as they are: there is nothing
+        to fill them from. Otherwise they are left out, as by scikit-learn's imputers.
+    n_layers : int, default=3
+        Number of spline layers.
+    hidden_features : int, default=64
+        Width of the networks that give the splines' knots.
+    n_bins : int, default=8
+        Bins of each spline.
+    dropout : float, default=0.0
+        Share of hidden units left out at each training step.
+    max_steps : int, default=2000
+        Most steps of the optimiser (AdamW); training stops earlier when the likelihood of validation rows has
+        stopped rising.
+    batch_size : int, default=128
+        Rows a step.
+    learning_rate : float, default=2e-3
+        Largest learning rate; it warms up, then falls along a cosine.
+    validation_fraction : float, default=0.1
+        Share of the rows on which training is judged but does not learn.
+    patience : int or None, default=8
+        Evaluations without improvement before training stops; None for never.
+    time_budget : float or None, default=None
+        Seconds after which training stops.
+    device : str, default="auto"
+        "auto" trains on a GPU if there is one; or a name that torch knows. Filling is on the CPU, in float64.
+    verbose : int, default=0
+        1 shows a progress bar on standard error.
+    random_state : int, RandomState, Generator or None, default=None
+        An int makes `fit` reproducible; `transform` always is.
+
+    Attributes
+    ----------
+    encoder_ : TableEncoder
+        The invertible map from the table to a matrix.
+    density_ : TableDensity
+        The trained torch module, in float64.
+    training_result_ : TrainingResult
+        Loss history, and why training stopped.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of str
+        Their names, if the table was a DataFrame with names.
+
+    See Also
+    --------
+    FlowDensity : The density of whole rows, for which an entry that is missing is an event of its own.
+
+    Notes
+    -----
+    One flow learns ``p(hidden entries | given entries)`` for every choice of entries: in each training step
+    other observed entries are hidden, and asked for. So a draw is one pass, exact under the model, without a
+    Markov chain. The flow works on what a normal distribution with its exact conditional distributions,
+    fitted by expectation and maximisation, leaves unexplained: on few rows, and where relations are linear,
+    the model stays that normal distribution. Above 80 coordinates (numbers and levels) columns start as
+    independent.
+
+    What is missing is taken to be missing at random (Rubin 1976): whether an entry is missing may depend on
+    entries of its row that are there, not on its own value. What depends on the unseen value itself, as an
+    income that is kept secret because it is high, cannot be told from the table, by no method.
+
+    To carry the uncertainty of missing entries into an analysis, run it on each table that `sample` gives,
+    and pool the results by Rubin's rules; a table filled by means has too little variance. The draws are
+    given the fitted model, whose own uncertainty they leave out.
+
+    References
+    ----------
+    Y. Li, S. Akbar, J. Oliva (2020), "ACFlow: Flow models for arbitrary conditional likelihoods", ICML.
+
+    D. B. Rubin (1976), "Inference and missing data", Biometrika.
+
+    D. B. Rubin (1987), "Multiple Imputation for Nonresponse in Surveys", Wiley.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flowdetect import FlowImputer
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=500)
+    >>> X = np.column_stack([x, x + 0.1 * rng.normal(size=500)])
+    >>> imputer = FlowImputer(max_steps=50, random_state=0).fit(X)
+    >>> filled = imputer.transform(np.array([[1.0, np.nan], [np.nan, -1.0]]))
+    >>> bool(np.abs(filled - [[1.0, 1.0], [-1.0, -1.0]]).max() < 0.2)
+    True
+    >>> [table.shape for table in imputer.sample(X[:3], 2, random_state=0)]
+    [(3, 2), (3, 2)]
     """
 
     _last_fitted = "density_"
@@ -47,17 +139,17 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
         self,
         *,
         strategy: str = "mean",
-        n_draws: int = 128,
+        n_draws: int = 64,
         keep_empty_features: bool = False,
-        n_layers: int = 4,
+        n_layers: int = 3,
         hidden_features: int = 64,
         n_bins: int = 8,
         dropout: float = 0.0,
         max_steps: int = 2000,
-        batch_size: int = 256,
+        batch_size: int = 128,
         learning_rate: float = 2e-3,
         validation_fraction: float = 0.1,
-        patience: int | None = 10,
+        patience: int | None = 8,
         time_budget: float | None = None,
         device: str = "auto",
         verbose: int = 0,
@@ -82,6 +174,27 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
 
     @with_callbacks
     def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> FlowImputer:
+        """Learn the distribution of every choice of entries given the others.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_features)
+            The rows, complete or not. Arrays hold numbers; DataFrames may hold anything.
+        y : ignored
+        sample_weight : array-like of shape (n_rows,), optional
+            Non-negative; a weight of 2 acts like the row given twice, and 0 leaves the row out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the table, weights or a parameter cannot be used; the sentence says why.
+        TrainingError
+            If the loss does not stay finite.
+        """
         from flowdetect.training import SklearnCallbacks, sklearn_fit_task
 
         self._check_parameters()
@@ -90,40 +203,109 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
         with sklearn_fit_task(self, **told) as fit_context:
             encoded, _ = self._encode_table(X, None, sample_weight)
             entries = Entries.of(self.encoder_)
-            source = _KnownEntries(encoded, entries)
+            if not len(entries.units):
+                raise InvalidTableError(
+                    "X must have a column with entries that are not missing; got none in "
+                    f"{self.n_features_in_} column(s). There is nothing to fill the table from."
+                )
+            source = KnownEntries(encoded, entries)
             self._fit_normal(source)
             build_seed, train_seed = self._seeds(2)
             density = self._build_density(source, build_seed)
             model = self._model(density)
             callback = SklearnCallbacks(
-                self, fit_context, **told, attributes=lambda: {"density_": copy.deepcopy(density).cpu().double()}
+                self,
+                fit_context,
+                **told,
+                attributes=lambda: {"density_": copy.deepcopy(density).cpu().double()},
             )
             self.training_result_: TrainingResult = self._train(model, source, train_seed, callback=callback)
             self.density_ = density
         return self
 
     def transform(self, X: Any) -> Any:
+        """Return the table with missing entries filled by their conditional mean, median or mode.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_features)
+
+        Returns
+        -------
+        DataFrame or ndarray of shape (n_rows, n_kept_features)
+            Of the kind of X: names, index and dtypes included, the columns in the order of `fit`. What is
+            there stays as it is. Columns of a whole-number dtype get whole numbers; other numbers the mean
+            itself, also where the column holds only a few different numbers (the median is one of these).
+
+        Raises
+        ------
+        ValueError
+            If the columns are not those of fit, or hold what cannot be used.
+        NotFittedError
+            Before fit.
+        """
         X, _ = self._check_scoring(X, None)
-        entries = Entries.of(self.encoder_)
-        points = Sobol(max(entries.n_columns, 1), rng=_POINTS_SEED).random(int(self.n_draws))
+        n_draws, n_columns = int(self.n_draws), Entries.of(self.encoder_).n_columns
+        # Sobol's points are balanced in blocks of a power of two.
+        exponent = max(n_draws - 1, 0).bit_length()
+        points = Sobol(n_columns, rng=_POINTS_SEED).random_base2(exponent)[:n_draws]
 
         def random(n_rows: int) -> np.ndarray:
             return np.tile(points, (n_rows, 1, 1))
 
-        return self._filled(X, entries, random, 1, summary=True)[0]
+        return self._fill(X, random, n_draws, self.strategy)[0]
 
     def sample(self, X: Any, n_draws: int = 5, *, random_state: RandomState = None) -> list[Any]:
+        """Draw the missing entries, several times: multiple imputation.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_features)
+        n_draws : int, default=5
+            How many tables.
+        random_state : int, RandomState, Generator or None, default=None
+            An int gives the same tables each time, None new ones.
+
+        Returns
+        -------
+        list of DataFrame or ndarray
+            n_draws tables as `transform` gives them, each with its own joint draw of all entries missing in a
+            row. Numbers are such as their column holds: whole, on a grid, within bounds.
+
+        Raises
+        ------
+        ValueError
+            As `transform` does, and if n_draws is not a positive whole number.
+        NotFittedError
+            Before fit.
+        """
         check_whole("n_draws", n_draws)
         X, _ = self._check_scoring(X, None)
-        entries = Entries.of(self.encoder_)
+        n_columns = Entries.of(self.encoder_).n_columns
         rng = np.random.default_rng(resolve_seed(random_state))
 
         def random(n_rows: int) -> np.ndarray:
-            return rng.random((n_rows, int(n_draws), entries.n_columns))
+            return rng.random((n_rows, int(n_draws), n_columns))
 
-        return self._filled(X, entries, random, int(n_draws), summary=False)
+        return self._fill(X, random, int(n_draws), None)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the columns of the result.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Names for an array; otherwise x0, x1, ...
+
+        Returns
+        -------
+        ndarray of str
+
+        Raises
+        ------
+        NotFittedError
+            Before fit.
+        """
         check_is_fitted(self)
         names: np.ndarray = super().get_feature_names_out(input_features)
         return names[self._kept()]
@@ -153,11 +335,11 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
 
         return FlowSettings(**self._parameters("n_layers", "hidden_features", "n_bins", "dropout"))
 
-    def _fit_normal(self, source: _KnownEntries) -> None:
+    def _fit_normal(self, source: KnownEntries) -> None:
         points, known = source.entries.points(*source.known_rows(np.arange(len(source))))
         self._mean, self._covariance = fit_normal(points, known, source.weights)
 
-    def _build_density(self, source: _KnownEntries, seed: int) -> TableDensity:
+    def _build_density(self, source: KnownEntries, seed: int) -> TableDensity:
         from flowdetect.flows import TableDensity, completion_layouts
 
         entries = source.entries
@@ -172,7 +354,7 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
             marginals=self._frequencies(source) or None,
         )
 
-    def _frequencies(self, source: _KnownEntries) -> list[list[float]]:
+    def _frequencies(self, source: KnownEntries) -> list[list[float]]:
         entries = source.entries
         rows, _ = source.known_rows(np.arange(len(source)))
         codes = rows[:, entries.layout.n_values :].astype(np.intp)
@@ -199,6 +381,11 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
             covariance=self._covariance,
         )
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
     # --- filling ----------------------------------------------------------------------------------
 
     def _kept(self) -> np.ndarray:
@@ -206,113 +393,9 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
         empty = np.array([column.kind == "empty" for column in self.encoder_.schema_.columns])
         return np.ones_like(empty) if self.keep_empty_features else ~empty
 
-    def _filled(self, X: Any, entries: Entries, random: Random, n_tables: int, *, summary: bool) -> list[Any]:
-        """Return the table with entries in place of what is missing: one summary of all draws, or each draw."""
-        frame = _in_order(X, self.encoder_)
-        fillable = np.array([column.kind != "empty" for column in self.encoder_.schema_.columns])
-        missing = frame.isna().to_numpy() & fillable
-        found: list[list[list[pd.Series]]] = [[[] for _ in fillable] for _ in range(n_tables)]
-        model = self._model(self.density_)
-        incomplete = np.flatnonzero(missing.any(axis=1))
-        for part in chunk_slices(len(incomplete), self._row_elements(entries, random)):
-            rows = incomplete[part]
-            draws = self._draw(model, entries, frame.iloc[rows], random(len(rows)))
-            for column in np.flatnonzero(missing[rows].any(axis=0)):
-                asked = missing[rows, column]
-                parts = _parts(draws.iloc[:, column], asked, self.strategy if summary else None)
-                for table, entry in zip(found, parts, strict=True):
-                    table[column].append(entry)
-        tables = [_fill(frame, missing, table).iloc[:, self._kept()] for table in found]
+    def _fill(self, X: Any, random: Random, n_draws: int, strategy: str | None) -> list[Any]:
+        entries = Entries.of(self.encoder_)
+        filler = TableFiller(self._model(self.density_), self.encoder_, entries)
+        tables = filler.fill(X, random, n_draws, strategy)
+        tables = [table.iloc[:, self._kept()] for table in tables]
         return tables if isinstance(X, pd.DataFrame) else [table.to_numpy(dtype=X.dtype) for table in tables]
-
-    def _row_elements(self, entries: Entries, random: Random) -> int:
-        """Return about how many numbers the draws of one row need."""
-        n_draws = random(1).shape[1]
-        matrices = len(self._mean) ** 2 * (n_draws if entries.columns else 1)
-        return n_draws * (self.encoder_.layout_.n_columns + 1) * 32 + matrices
-
-    def _draw(
-        self, model: CompletionModel, entries: Entries, frame: pd.DataFrame, uniform: np.ndarray
-    ) -> pd.DataFrame:
-        """Return all draws of the rows, (n * n_draws, n_features), those of the first row first."""
-        import torch
-
-        from flowdetect.flows import GIVEN, TARGET
-
-        rows, known = entries.split(_encode_with_copies(frame, self.encoder_))
-        roles = torch.from_numpy(np.where(known, GIVEN, TARGET))
-        n_values = entries.layout.n_values
-        normal = torch.from_numpy(ndtri(np.clip(uniform[:, :, :n_values], 1e-12, 1.0 - 1e-12)))
-        drawn = model.complete(torch.from_numpy(rows), roles, normal, torch.from_numpy(uniform[:, :, n_values:]))
-        table = self.encoder_.decode(entries.join(drawn.flatten(0, 1).numpy()))
-        return table if isinstance(table, pd.DataFrame) else pd.DataFrame(table)
-
-
-class _KnownEntries:
-    """The rows of `EncodedRows` for training: without codes for missing entries, and with which are known."""
-
-    def __init__(self, source: EncodedRows, entries: Entries) -> None:
-        self._source = source
-        self.entries = entries
-        self.weights = source.weights
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def rows(self, index: np.ndarray, rng: np.random.Generator | None) -> Batch:
-        """Return rows, and as context which of their entries are known."""
-        import torch
-
-        from flowdetect.training import Batch
-
-        rows, known = self.entries.split(self._source.rows(index, rng).inputs.numpy())
-        return Batch(torch.from_numpy(rows), torch.from_numpy(known.astype(rows.dtype)))
-
-    def known_rows(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows without noise, in float64, and which of their entries are known."""
-        return self.entries.split(self._source.encoded(index).astype(np.float64))
-
-
-def _in_order(X: Any, encoder: TableEncoder) -> pd.DataFrame:
-    """Return the table as a DataFrame, its columns in the order and with the names of the encoder."""
-    names = pd.Index(encoder.schema_.names, tupleize_cols=False)
-    if not isinstance(X, pd.DataFrame):
-        return pd.DataFrame(X, columns=names)
-    if encoder.schema_.container == "array":
-        return X.set_axis(names, axis=1)
-    return X.iloc[:, X.columns.get_indexer(names)]
-
-
-def _encode_with_copies(frame: pd.DataFrame, encoder: TableEncoder) -> np.ndarray:
-    """Return the encoded rows, with what copies of a column know of it where it is missing itself."""
-    matrix = encoder.encode(frame)[0]
-    missing = frame.isna().to_numpy()
-    for position, column in enumerate(encoder.schema_.columns):
-        if column.copy_of is None:
-            continue
-        rows = np.flatnonzero(missing[:, column.copy_of] & ~missing[:, position])
-        if len(rows):
-            copied, known = encoder.encode_given(frame.iloc[rows, [position]])
-            matrix[np.ix_(rows, known)] = copied[:, known]
-            missing[rows, column.copy_of] = False
-    return matrix
-
-
-def _parts(draws: pd.Series, asked: np.ndarray, strategy: str | None) -> list[pd.Series]:
-    """Return the entries of the rows asked for: their summary, or without a strategy each draw."""
-    n_draws = len(draws) // len(asked)
-    if strategy is not None:
-        return [summarise(draws[np.repeat(asked, n_draws)], int(asked.sum()), strategy)]
-    return [draws.iloc[np.flatnonzero(asked) * n_draws + k] for k in range(n_draws)]
-
-
-def _fill(frame: pd.DataFrame, missing: np.ndarray, found: list[list[pd.Series]]) -> pd.DataFrame:
-    columns = []
-    for position, parts in enumerate(found):
-        column = frame.iloc[:, position]
-        if parts:
-            column = fill_column(column, missing[:, position], pd.concat(parts, ignore_index=True))
-        columns.append(column)
-    filled = pd.concat(columns, axis=1)
-    filled.columns = frame.columns
-    return filled

@@ -49,7 +49,8 @@ def fit_normal(
     location, correlation = np.zeros(len(mean)), np.eye(len(mean))
     if 1 < len(mean) <= MAX_COORDINATES:
         location, correlation = _maximise(points, known, weights, shrinkage)
-    return mean + scale * location, correlation * np.outer(scale, scale)
+    covariance = correlation * np.outer(scale, scale)
+    return mean + scale * location, (covariance + covariance.T) / 2.0
 
 
 def _sample(
@@ -63,9 +64,7 @@ def _sample(
     return points[rows], known[rows], weights[rows]
 
 
-def _marginals(
-    points: np.ndarray, known: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _marginals(points: np.ndarray, known: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     total = np.maximum(weights @ known, np.finfo(float).tiny)
     mean = (weights @ points) / total
     variance = (weights @ np.where(known, np.square(points - mean), 0.0)) / total

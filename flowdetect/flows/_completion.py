@@ -7,9 +7,11 @@ from typing import cast
 
 import numpy as np
 import torch
+from nflows.flows import Flow
 from torch import Tensor, nn
 
 from flowdetect._utils.layout import MatrixLayout
+from flowdetect.flows._discrete import AutoregressiveCategorical
 from flowdetect.flows._table import TableDensity
 
 __all__ = ["ABSENT", "GIVEN", "TARGET", "CompletionModel", "completion_layouts"]
@@ -166,8 +168,8 @@ class CompletionModel(nn.Module):
     # --- codes ------------------------------------------------------------------------------------------
 
     @property
-    def _categorical(self) -> nn.Module:
-        return cast(nn.Module, self.density.codes)
+    def _categorical(self) -> AutoregressiveCategorical:
+        return cast(AutoregressiveCategorical, self.density.codes)
 
     def _where_known(self, codes: Tensor, known: Tensor) -> Tensor:
         """Return the codes, the last one, that stands for an entry not known, where they are not."""
@@ -196,7 +198,7 @@ class CompletionModel(nn.Module):
             return torch.where(asked[:, column], code, known[:, column].long())
 
         context = self._code_context(values, codes, roles)
-        drawn = self._categorical.choose(len(codes), context, choice)  # type: ignore[operator]
+        drawn = self._categorical.choose(len(codes), context, choice)
         return torch.cat((values, drawn[:, : self.n_codes].to(values)), dim=1)
 
     # --- values -----------------------------------------------------------------------------------------
@@ -245,8 +247,8 @@ class CompletionModel(nn.Module):
         context, asked = self._flow_context(solved, codes, roles)
         residuals = solved.residuals[:, : self.n_values].to(values.dtype)
         log_scale = solved.log_scales[:, : self.n_values].to(values.dtype)
-        flow = cast(nn.Module, self.density.flow)
-        found = flow.log_prob(torch.where(asked, residuals, 0.0), context)  # type: ignore[operator]
+        flow = cast(Flow, self.density.flow)
+        found = flow.log_prob(torch.where(asked, residuals, 0.0), context)
         return cast(Tensor, found) - torch.where(asked, log_scale, 0.0).sum(dim=1)
 
     def _draw_values(self, values: Tensor, codes: Tensor, roles: Tensor, noise: Tensor) -> Tensor:
@@ -255,9 +257,7 @@ class CompletionModel(nn.Module):
         solved = self._condition(values, codes, roles, known)
         context, asked = self._flow_context(solved, codes, roles)
         n_draws = noise.shape[1]
-        flow = self.density.flow
-        if flow is None:
-            return noise
+        flow = cast(Flow, self.density.flow)
         start = torch.where(asked.unsqueeze(1), noise, 0.0).flatten(0, 1)
         residuals = flow._transform.inverse(start, context.repeat_interleave(n_draws, dim=0))[0]
         drawn = solved.restore(residuals.unflatten(0, (len(values), n_draws)))

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from flowdetect.estimators._entries import Entries
 from flowdetect.exceptions import ModelFileError
-from flowdetect.flows import TableDensity
+from flowdetect.flows import TableDensity, completion_layouts
 from flowdetect.preprocessing import TableEncoder
 
 __all__ = ["check_object"]
@@ -190,6 +191,30 @@ def _whitening_fits(built: Any, n_classes: int) -> None:
     _require(lower and bool((diagonals > 0.0).all()), "the whitening has no inverse")
 
 
+def _check_imputer(built: Any) -> None:
+    _check_table(built)
+    _require(built.context_encoder_ is None, "an imputer has no context")
+    columns = built.encoder_.schema_.columns
+    _require(all(column.missing for column in columns), "a column must not be missing")
+    entries = Entries.of(built.encoder_)
+    n_coordinates = entries.layout.n_values + sum(table.shape[1] for table in entries.coordinates())
+    rows, context = completion_layouts(entries.layout.n_values, entries.cardinalities, n_coordinates)
+    density, covariance = built.density_, built._covariance
+    _require(
+        density.layout == rows and density.context_embedding.layout == context,
+        "a density and the encoder of its columns have different columns",
+    )
+    _require(
+        built._mean.shape == (n_coordinates,) and covariance.shape == (n_coordinates, n_coordinates),
+        "the normal distribution has other columns than the schema",
+    )
+    _require(
+        n_coordinates == 0
+        or (np.array_equal(covariance, covariance.T) and bool(np.linalg.eigvalsh(covariance)[0] > 0.0)),
+        "the covariance is none",
+    )
+
+
 def _codes_fit(matrix: np.ndarray, encoder: TableEncoder) -> None:
     codes = matrix[:, encoder.layout_.n_values :]
     limits = np.array(encoder.layout_.cardinalities, dtype=np.float64)
@@ -280,6 +305,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "LinearTrend": _check_trend,
     "FlowClassifier": _check_classifier,
     "FlowMixture": _check_mixture,
+    "FlowImputer": _check_imputer,
     "Member": _check_member,
     "Neighbours": _check_neighbours,
     "SeriesOutlierDetector": _check_series,

@@ -103,6 +103,11 @@ ESTIMATORS = {
         "lower_bounds_=f1 n_iter_=int converged_=bool init_=str labels_=i1",
         _NAMES,
     ),
+    "FlowImputer": _estimator(
+        "flowdetect.estimators._imputer",
+        f"{_TABLE} training_result_=TrainingResult density_=density _mean=f1 _covariance=f2",
+        _NAMES,
+    ),
     "SeriesOutlierDetector": _estimator(
         f"{_SERIES}_detector",
         "_preparer=Preparer windows_=(int) _model=SeriesModel window_density_=FlowDensity "
