@@ -189,7 +189,7 @@ class KnownEntries:
 def encode_with_copies(frame: pd.DataFrame, encoder: TableEncoder) -> np.ndarray:
     """Return the encoded rows, with what copies of a column know of it where it is missing itself."""
     matrix = encoder.encode(frame)[0]
-    missing = frame.isna().to_numpy()
+    missing = frame.isna().to_numpy(copy=True)
     for position, column in enumerate(encoder.schema_.columns):
         if column.copy_of is None:
             continue
