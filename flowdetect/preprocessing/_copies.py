@@ -30,12 +30,18 @@ def restore_copy(original: pd.Series, column: ColumnSchema) -> pd.Series:
     return restore_numbers(read_numbers(original, column.storage), column.storage)
 
 
-def mark_copies(frame: pd.DataFrame, columns: list[ColumnSchema]) -> list[ColumnSchema]:
-    """Turn each column that repeats an earlier one, entry by entry, into a copy of it."""
+def mark_copies(
+    frame: pd.DataFrame, columns: list[ColumnSchema], *, numbers: bool = True
+) -> list[ColumnSchema]:
+    """Turn each column that repeats an earlier one, entry by entry, into a copy of it.
+
+    Without ``numbers`` columns of numbers stay what they are.
+    """
     originals: dict[tuple[Any, ...], list[int]] = {}
     marked = []
     for position, column in enumerate(columns):
-        if column.kind not in ("constant", "empty"):
+        stays = column.kind in ("constant", "empty") or (column.storage.family == "number" and not numbers)
+        if not stays:
             same = originals.setdefault(_fingerprint(frame.iloc[:, position], column), [])
             series = frame.iloc[:, position]
             earlier = next((k for k in same if not differs(frame.iloc[:, k], series, column).any()), None)

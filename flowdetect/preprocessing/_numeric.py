@@ -11,6 +11,7 @@ __all__ = [
     "encode_values",
     "find_atoms",
     "find_lattice",
+    "fit_affine",
     "fit_values",
     "is_discrete",
     "is_heaped",
@@ -303,6 +304,12 @@ def fit_values(
         upper=high if step is not None else None,
         atoms=taken,
     )
+
+
+def fit_affine(values: np.ndarray) -> ValueScale:
+    """Choose location and scale alone; the scale of a constant is 1."""
+    location, scale = location_and_scale(subsample(values))
+    return ValueScale(location=location, scale=scale if np.ptp(values / 4) > 0.0 else 1.0)
 
 
 def squash(z: np.ndarray, start: float | np.ndarray) -> np.ndarray:

@@ -48,6 +48,10 @@ class TableEncoder:
         Whether rows that heap up at some numbers (rounded hours, small counts) are to do so when drawn: up to
         128 such numbers then become codes, each with a probability of its own and without an order; among
         more, up to 64 that hold half a per cent of the rows each are atoms.
+    affine : bool, default=False
+        Whether every column of numbers becomes a value by an affine map, and nothing else: no lattice, atoms
+        or logarithmic tail, no codes for a few distinct numbers, constants or copies, and no bounds when it
+        is decoded. It is for numbers that noise is added to. Times keep what the other options give them.
     max_categories : int, default=1000
         A column with more categories keeps codes for the most frequent ones that occur more than once; all
         others share the code of unseen categories, and decode to missing.
@@ -114,12 +118,14 @@ class TableEncoder:
         missing: Literal["model", "always"] = "model",
         lattice: Literal["auto", "decimal", "never"] = "auto",
         heaps: bool = False,
+        affine: bool = False,
         max_categories: int = 1000,
     ) -> None:
         self.atoms = atoms
         self.missing = missing
         self.lattice = lattice
         self.heaps = heaps
+        self.affine = affine
         self.max_categories = max_categories
 
     def fit(self, X: Any) -> "TableEncoder":
@@ -155,7 +161,7 @@ class TableEncoder:
             )
         text_array = array_dtype is not None and np.dtype(array_dtype).kind in "US"
         columns = [self._fit_column(frame.iloc[:, j], text_array) for j in range(frame.shape[1])]
-        columns = mark_copies(frame, columns)
+        columns = mark_copies(frame, columns, numbers=not self.affine)
         schema = TableSchema(tuple(columns), "frame" if array_dtype is None else "array", array_dtype)
         return self._adopt(schema)
 
@@ -350,6 +356,8 @@ class TableEncoder:
         column = ColumnSchema(series.name, "continuous", storage, missing=missing)
         if not len(observed):
             return replace(column, kind="empty")
+        if self.affine and storage.family == "number":
+            return replace(column, values=numeric.fit_affine(observed))
         distinct = numeric.count_distinct(observed)
         heaped = self.heaps and numeric.is_heaped(distinct)
         if storage.family == "bool" or heaped or numeric.is_discrete(distinct):

@@ -261,3 +261,34 @@ def test_heaps_among_fractions_become_atoms_on_request():
     few, many = (TableEncoder(heaps=heaps).fit(table).schema_.columns[0].values for heaps in (False, True))
     assert few is not None and few.atoms == ()
     assert many is not None and many.atoms == (1 / 5, 1 / 4, 1 / 3, 1 / 2)
+
+
+# --- numbers alone ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_affine_numbers_are_values_and_nothing_else(affine):
+    rng = np.random.default_rng(0)
+    whole = rng.integers(0, 200, 300)
+    X = pd.DataFrame(
+        {
+            "constant": 5.0,
+            "few": whole % 3,
+            "whole": whole,
+            "copy": whole,
+            "heavy": np.exp(3.0 * rng.normal(size=300)),
+            "capped": np.maximum(rng.normal(size=300), 0.0),
+            "text": np.where(whole > 100, "a", "b"),
+        }
+    )
+    encoder = TableEncoder(affine=affine).fit(X)
+    layout = encoder.layout_
+    assert (layout.n_values == 6 and layout.cardinalities == (3,) and not encoder.has_lattice_) == affine
+    if affine:
+        matrix, log_det = encoder.encode(X)
+        assert np.ptp(log_det) == 0.0
+        z = (X["heavy"] - X["heavy"].median()) / encoder.schema_.columns[4].values.scale
+        np.testing.assert_allclose(matrix[:, 4], z)
+        matrix[:, 5] = -1.0
+        assert (encoder.decode(matrix)["capped"] < 0.0).all()
+    pd.testing.assert_frame_equal(encoder.decode(encoder.encode(X)[0]), X)
