@@ -64,6 +64,9 @@ class NoiseConditional:
     code that gates a value and that value are one unit: they are replaced together. The last column of the
     context becomes :math:`\tfrac12 \log s` (see `noise_context`).
 
+    With weights the noise of value j has standard deviation :math:`s\,w_j`: noise that is the same in the
+    units of a table is not so in those of its encoded columns.
+
     The minimiser over all densities is :math:`p_s`, the density of the noisy rows, for every :math:`s`.
 
     Parameters
@@ -76,14 +79,18 @@ class NoiseConditional:
         Number of codes of each code column.
     gates : tuple of int
         For each code column, the value column that exists only where the code is 0, or -1.
+    weights : tuple of float, optional
+        Standard deviation of the noise of each value at scale 1; 1 for all without them.
+    noisy_codes : bool, default=True
+        Whether codes are replaced; otherwise they stay what they are.
     trim : float, default=0.0
         Fraction of least likely rows left out of the loss, taken among rows of similar noise scale.
 
     Raises
     ------
     ConfigurationError
-        If the scales are not ``0 < low <= high``, the layout does not fit together or ``trim`` is not in
-        [0, 1).
+        If the scales are not ``0 < low <= high``, the layout does not fit together, the weights are not one
+        for each value, finite and not negative, or ``trim`` is not in [0, 1).
 
     Examples
     --------
@@ -95,6 +102,8 @@ class NoiseConditional:
     scales: tuple[float, float] = (0.01, 4.0)
     cardinalities: tuple[int, ...] = ()
     gates: tuple[int, ...] = ()
+    weights: tuple[float, ...] | None = None
+    noisy_codes: bool = True
     trim: float = 0.0
 
     stochastic = True
@@ -110,6 +119,11 @@ class NoiseConditional:
             )
         if any(not -1 <= gate < self.n_values for gate in self.gates):
             raise ConfigurationError(f"gates must lie in -1..{self.n_values - 1}; got {self.gates!r}.")
+        if self.weights is not None and not self._weights_fit(self.weights):
+            raise ConfigurationError(
+                f"weights must be {self.n_values} finite numbers that are not negative, one for each value; "
+                f"got {self.weights!r}."
+            )
         _check_trim(self.trim)
 
     def __call__(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -118,6 +132,9 @@ class NoiseConditional:
         noisy = self.add_noise(batch.inputs, scale, generator)
         loss = -_log_prob(module, noisy, _with_noise(batch.context, scale))
         return trimmed(loss, self.trim, level)
+
+    def _weights_fit(self, weights: tuple[float, ...]) -> bool:
+        return len(weights) == self.n_values and all(0.0 <= weight < math.inf for weight in weights)
 
     def draw_scales(self, inputs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return a scale for each row, shape (n,), and its rank among them.
@@ -139,11 +156,13 @@ class NoiseConditional:
                 f"inputs must have {self.n_values} value and {len(self.cardinalities)} code columns; "
                 f"got {inputs.shape[1]} columns."
             )
-        if self.cardinalities:
+        if self.cardinalities and self.noisy_codes:
             inputs = self._replace_codes(inputs, scale, generator)
         values = inputs[:, : self.n_values]
         noise = torch.randn(values.shape, dtype=values.dtype, device=values.device, generator=generator)
         noise *= scale[:, None]
+        if self.weights is not None:
+            noise *= noise.new_tensor(self.weights)
         if any(gate >= 0 for gate in self.gates):
             noise *= self._observed(inputs)
         noise += values
@@ -289,7 +308,7 @@ def _shorten(vectors: Tensor, most: float) -> Tensor:
 
 
 def noise_context(
-    scale: float,
+    scale: float | Tensor,
     n_rows: int,
     *,
     context: Tensor | None = None,
@@ -300,8 +319,8 @@ def noise_context(
 
     Parameters
     ----------
-    scale : float
-        The noise scale, in units of the encoded values.
+    scale : float or Tensor of shape (n_rows,)
+        The noise scale, in units of the encoded values; of each row, or of all.
     n_rows : int
         Number of rows.
     context : Tensor of shape (n_rows, n_context), optional
@@ -324,11 +343,12 @@ def noise_context(
     >>> noise_context(1.0, 2).tolist()
     [[0.0], [0.0]]
     """
-    if not 0.0 < scale < math.inf:
-        raise ConfigurationError(f"scale must be positive and finite; got {scale!r}.")
     if context is not None:
         dtype, device = context.dtype, context.device
-    return _with_noise(context, torch.full((n_rows,), scale, dtype=dtype, device=device))
+    scales = torch.as_tensor(scale, dtype=dtype, device=device)
+    if not bool(((scales > 0.0) & (scales < math.inf)).all()):
+        raise ConfigurationError(f"scale must be positive and finite; got {scale!r}.")
+    return _with_noise(context, scales.expand(n_rows))
 
 
 def trimmed(loss: Tensor, trim: float, level: Tensor | None = None) -> Tensor:

@@ -118,6 +118,28 @@ def test_two_gates_of_one_value_move_together():
     assert torch.equal(noisy[:, 1], noisy[:, 2])
 
 
+def test_weights_make_noise_of_each_value_its_own_size():
+    objective = NoiseConditional(3, weights=(0.5, 2.0, 0.0))
+    inputs = torch.zeros(4000, 3)
+    noise = objective.add_noise(inputs, torch.full((4000,), 3.0), generator())
+    assert noise.std(dim=0).tolist() == pytest.approx([1.5, 6.0, 0.0], rel=0.05)
+
+
+def test_codes_may_stay_what_they_are():
+    inputs = gated_inputs(200)
+    objective = NoiseConditional(2, cardinalities=(3, 5), gates=(0, -1), noisy_codes=False)
+    noisy = objective.add_noise(inputs, torch.full((200,), 3.0, dtype=inputs.dtype), generator())
+    assert torch.equal(noisy[:, 2:], inputs[:, 2:])
+    missing = inputs[:, 2] != 0
+    assert (noisy[missing, 0] == inputs[missing, 0]).all()
+    assert (noisy[~missing, 0] != inputs[~missing, 0]).all()
+
+
+def test_the_context_takes_one_scale_a_row():
+    scales = torch.tensor([1.0, 4.0])
+    assert noise_context(scales, 2)[:, 0].tolist() == pytest.approx([0.0, 0.5 * np.log(4.0)])
+
+
 def test_original_rows_are_not_changed_in_place():
     inputs = gated_inputs(50)
     before = inputs.clone()
@@ -184,7 +206,13 @@ def test_objectives_trim(objective):
         (lambda: NoiseConditional(1, scales=(2.0, 1.0)), "0 < low <= high"),
         (lambda: NoiseConditional(1, cardinalities=(2,)), "got 0 gates for 1 code columns"),
         (lambda: NoiseConditional(1, cardinalities=(2,), gates=(1,)), r"gates must lie in -1..0"),
+        (
+            lambda: NoiseConditional(2, weights=(1.0,)),
+            "weights must be 2 finite numbers that are not negative",
+        ),
+        (lambda: NoiseConditional(1, weights=(-1.0,)), "weights must be 1 finite numbers"),
         (lambda: noise_context(0.0, 3), "scale must be positive and finite; got 0.0"),
+        (lambda: noise_context(torch.tensor([1.0, 0.0]), 2), "scale must be positive and finite"),
         (
             lambda: NoiseConditional(1)(Recorder(), Batch(torch.ones(3, 2)), generator()),
             "inputs must have 1 value and 0 code columns; got 2 columns",
