@@ -21,6 +21,7 @@ from flowdetect.flows._image_flow import ImageFlowConfig, build_image_flow
 from flowdetect.flows._latents import latents_to_rows, rows_to_latents
 from flowdetect.flows._linear import LULinear, Permutation, RandomPermutation, ReversePermutation
 from flowdetect.flows._masked_networks import MaskedNetwork
+from flowdetect.flows._noise_whitened import NoiseWhitenedDensity
 from flowdetect.flows._reversed import Reversed
 from flowdetect.flows._sampling import sample_flow, sample_flow_and_log_prob
 from flowdetect.flows._splines import rational_quadratic_spline
@@ -50,6 +51,7 @@ __all__ = [
     "LULinear",
     "LearntParameters",
     "MaskedNetwork",
+    "NoiseWhitenedDensity",
     "Permutation",
     "PlainNetwork",
     "RandomPermutation",
