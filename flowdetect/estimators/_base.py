@@ -53,7 +53,6 @@ class FlowEstimator(CallbackSupportMixin, BaseEstimator):
     Subclasses have the parameters read here, and define `_flow_settings`, `_objective` and `_make_encoder`.
     """
 
-    _n_extra_context = 0
     # The attribute that fit sets last: with it the estimator is fitted.
     _last_fitted = "encoder_"
 
@@ -67,6 +66,11 @@ class FlowEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _make_encoder(self) -> TableEncoder:
         raise NotImplementedError
+
+    @property
+    def _n_extra_context(self) -> int:
+        """Columns of the density's context behind those of the user, such as a noise level."""
+        return 0
 
     def _weight_decay(self, n_rows: int) -> float:
         return 0.0
@@ -215,11 +219,18 @@ class FlowEstimator(CallbackSupportMixin, BaseEstimator):
     def _score(self, X: Any, context: Any, densities: Sequence[TableDensity]) -> np.ndarray:
         """Return the mean log-density of each checked row under the densities, in nats and original units."""
         scores = np.empty(len(X))
+        for rows, matrix, log_det, given in self._encoded_pairs(X, context):
+            scores[rows] = log_det + self._log_density(matrix, given, densities)
+        return scores
+
+    def _encoded_pairs(
+        self, X: Any, context: Any
+    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray, torch.Tensor | None]]:
+        """Yield some checked rows at a time: which, their matrix, log-determinant and encoded context."""
         for rows in self._chunks(len(X)):
             matrix, log_det = self.encoder_.encode(take_rows(X, rows))
             given = None if context is None else self._encode_context(take_rows(context, rows))
-            scores[rows] = log_det + self._log_density(matrix, given, densities)
-        return scores
+            yield rows, matrix, log_det, given
 
     def _log_density(
         self, matrix: np.ndarray, context: torch.Tensor | None, densities: Sequence[Any]

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import DensityMixin
-from sklearn.utils.validation import check_is_fitted
 
-from flowdetect._utils.random import RandomState, resolve_seed
-from flowdetect.estimators._base import check_whole
+from flowdetect._utils.random import RandomState
 from flowdetect.estimators._callbacks import with_callbacks
-from flowdetect.estimators._likelihood import LikelihoodEstimator
+from flowdetect.estimators._denoising import DenoisingEstimator
 from flowdetect.estimators._rows import check_weights
-from flowdetect.preprocessing import TableEncoder
 
 if TYPE_CHECKING:
     from flowdetect.training import TrainingResult
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["FlowDensity"]
 
 
-class FlowDensity(DensityMixin, LikelihoodEstimator):
+class FlowDensity(DensityMixin, DenoisingEstimator):
     """Estimate the density of a table with a neural spline flow, by maximum likelihood.
 
     Columns may be numbers, categories, booleans, texts or dates, with missing values. The density may be
@@ -43,6 +40,14 @@ class FlowDensity(DensityMixin, LikelihoodEstimator):
         Bins of each spline.
     dropout : float, default=0.0
         Share of hidden units left out at each training step.
+    noise_scales : None, float or (float, float), default=None
+        None learns the density of the rows. (low, high) learns that of the rows with Gaussian noise of scale
+        s added to each number, for all s in this range at once, which `denoise` needs; one number is a range
+        of its own. Numbers are then taken as continuous, whole numbers and repeated ones as well.
+    noise_unit : {"column", "scale"}, array-like of shape (n_features,) or dict, default="column"
+        What a noise scale s means. "column": noise of standard deviation s in each column's own unit, such as
+        s grey levels in every pixel. "scale": s times a robust standard deviation of each column. Or the
+        standard deviation of each column's noise at s = 1, by position or by name, 0 for one without noise.
     max_steps : int, default=3000
         Most steps of the optimiser (AdamW); training stops earlier when the likelihood of validation rows has
         stopped rising.
@@ -65,6 +70,9 @@ class FlowDensity(DensityMixin, LikelihoodEstimator):
 
     Attributes
     ----------
+    noise_ : NoiseModel
+        Only with noise_scales: ``noise_.scales`` is the range of noise scales, and ``noise_.units`` the
+        standard deviation of each column's noise at scale 1, 0 for columns without.
     encoder_ : TableEncoder
         The invertible map from the table to a matrix.
     context_encoder_ : TableEncoder or None
@@ -116,6 +124,8 @@ class FlowDensity(DensityMixin, LikelihoodEstimator):
         hidden_features: int = 64,
         n_bins: int = 8,
         dropout: float = 0.0,
+        noise_scales: float | tuple[float, float] | None = None,
+        noise_unit: Any = "column",
         max_steps: int = 3000,
         batch_size: int = 512,
         learning_rate: float = 2e-3,
@@ -131,6 +141,8 @@ class FlowDensity(DensityMixin, LikelihoodEstimator):
         self.hidden_features = hidden_features
         self.n_bins = n_bins
         self.dropout = dropout
+        self.noise_scales = noise_scales
+        self.noise_unit = noise_unit
         self.max_steps = max_steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -172,6 +184,7 @@ class FlowDensity(DensityMixin, LikelihoodEstimator):
         told = {"X": X, "y": y, "metadata": {k: v for k, v in metadata.items() if v is not None}}
         with sklearn_fit_task(self, **told) as fit_context:
             source, _ = self._encode_table(X, context, sample_weight)
+            self._learn_noise(source)
             build_seed, train_seed = self._seeds(2)
             density = self._build(source, build_seed)
             callback = SklearnCallbacks(
@@ -181,12 +194,12 @@ class FlowDensity(DensityMixin, LikelihoodEstimator):
                 attributes=lambda: {"density_": copy.deepcopy(density).cpu().double()},
             )
             self.training_result_: TrainingResult = self._train(
-                density, source, train_seed, callback=callback
+                self._of_noisy_rows(density), source, train_seed, callback=callback
             )
             self.density_ = density
         return self
 
-    def score_samples(self, X: Any, *, context: Any = None) -> np.ndarray:
+    def score_samples(self, X: Any, *, context: Any = None, noise_scale: Any = None) -> np.ndarray:
         """Return the log-density of each row.
 
         Parameters
@@ -194,6 +207,9 @@ class FlowDensity(DensityMixin, LikelihoodEstimator):
         X : DataFrame or array-like of shape (n_rows, n_features)
         context : DataFrame or array-like of shape (n_rows, n_context), optional
             Needed just if the density was fitted with context.
+        noise_scale : float or array-like of shape (n_rows,), optional
+            Only for a density fitted with ``noise_scales``: the score is the log-density of rows with noise
+            of this scale on them, the smallest one trained if None.
 
         Returns
         -------
@@ -203,12 +219,16 @@ class FlowDensity(DensityMixin, LikelihoodEstimator):
         Raises
         ------
         ValueError
-            If the columns are not those of fit, or hold what cannot be used.
+            If the columns are not those of fit, or hold what cannot be used, or the noise scale was not
+            trained.
         NotFittedError
             Before fit.
         """
         X, context = self._check_scoring(X, context)
-        return self._score(X, context, [self.density_])
+        scales = self._scoring_noise(noise_scale, len(X))
+        if scales is None:
+            return self._score(X, context, [self.density_])
+        return self._score_noisy(X, context, scales)
 
     def score(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> float:
         """Return the mean log-density of the rows: ``score_samples(X, context=context).mean()``.
@@ -239,7 +259,14 @@ class FlowDensity(DensityMixin, LikelihoodEstimator):
             return float(scores.mean())
         return float(np.average(scores, weights=check_weights(sample_weight, len(scores), least=1)))
 
-    def sample(self, n_samples: int = 1, *, context: Any = None, random_state: RandomState = None) -> Any:
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        context: Any = None,
+        noise_scale: Any = None,
+        random_state: RandomState = None,
+    ) -> Any:
         """Draw rows from the density.
 
         Parameters
@@ -248,6 +275,9 @@ class FlowDensity(DensityMixin, LikelihoodEstimator):
             How many rows; with context, how many for each row of the context.
         context : DataFrame or array-like of shape (n_context_rows, n_context), optional
             Needed just if the density was fitted with context.
+        noise_scale : float, optional
+            Only for a density fitted with ``noise_scales``: the rows have noise of this scale on them, the
+            smallest one trained if None; ``denoise(rows, noise_scale)`` takes it off again.
         random_state : int, RandomState, Generator or None, default=None
             An int gives the same rows each time, None new ones.
 
@@ -260,25 +290,9 @@ class FlowDensity(DensityMixin, LikelihoodEstimator):
         Raises
         ------
         ValueError
-            If n_samples is not a positive whole number, or context is missing, or given in vain.
+            If n_samples is not a positive whole number, context is missing, or given in vain, or the noise
+            scale was not trained.
         NotFittedError
             Before fit.
         """
-        import torch
-
-        check_is_fitted(self)
-        check_whole("n_samples", n_samples)
-        encoded = self._encode_context(self._check_context(context, None))
-        if encoded is not None:
-            encoded = encoded.repeat_interleave(int(n_samples), dim=0)
-        n_rows = int(n_samples) if encoded is None else len(encoded)
-        generator = torch.Generator().manual_seed(resolve_seed(random_state))
-        parts = []
-        for rows in self._chunks(n_rows):
-            part = None if encoded is None else encoded[rows]
-            parts.append(self.density_.sample_rows(rows.stop - rows.start, part, generator).numpy())
-        return self.encoder_.decode(np.concatenate(parts))
-
-    def _make_encoder(self) -> TableEncoder:
-        # Only whole numbers and decimals are taken for a lattice: standardised columns keep a density.
-        return TableEncoder(lattice="decimal")
+        return self.encoder_.decode(self._draw(n_samples, context, noise_scale, random_state))

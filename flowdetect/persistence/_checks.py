@@ -43,7 +43,36 @@ def _density_fits(
 
 def _check_density(built: Any) -> None:
     _check_table(built)
-    _density_fits(built.density_, built.encoder_, built.context_encoder_, 0)
+    noise = getattr(built, "noise_", None)
+    _density_fits(built.density_, built.encoder_, built.context_encoder_, 0 if noise is None else 1)
+    _require(
+        noise is None
+        or (
+            len(noise.units) == built.n_features_in_
+            and len(noise.weights) == built.encoder_.layout_.n_values
+            and all(column.values is None or column.values.tail is None for column in _noisy_columns(built))
+        ),
+        "the noise is of other columns than the schema's",
+    )
+
+
+def _noisy_columns(built: Any) -> list[Any]:
+    columns = built.encoder_.schema_.columns
+    return [column for column, unit in zip(columns, built.noise_.units, strict=True) if unit != 0.0]
+
+
+def _check_noise(built: Any) -> None:
+    n_values = len(built.weights)
+    shapes = built.mean.shape, built.directions.shape, built.spreads.shape
+    _require(shapes == ((n_values,), (n_values, n_values), (n_values,)), "the noise's shapes differ")
+    _require(
+        len(built.scales) == 2 and 0.0 < built.scales[0] <= built.scales[1] < float("inf"),
+        "the noise scales are no range",
+    )
+    _require(0.0 < built.reference < float("inf"), "the unit of the noise is not positive")
+    sizes = np.concatenate([built.units, built.weights, built.spreads])
+    _require(bool((sizes >= 0.0).all()), "a size of the noise is negative")
+    _require(bool(np.linalg.slogdet(built.directions)[0]), "the directions of the noise are no basis")
 
 
 def _check_posterior(built: Any) -> None:
@@ -307,6 +336,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "FlowMixture": _check_mixture,
     "FlowImputer": _check_imputer,
     "Member": _check_member,
+    "NoiseModel": _check_noise,
     "Neighbours": _check_neighbours,
     "SeriesOutlierDetector": _check_series,
     "SeriesModel": _check_series_model,

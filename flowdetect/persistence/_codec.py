@@ -25,7 +25,9 @@ __all__ = ["Reader", "Writer", "class_of"]
 
 _DTYPES = {"f": np.dtype("<f8"), "F": np.dtype("<f8"), "i": np.dtype("<i8"), "b": np.dtype("?")}
 _PLAIN: dict[str, type | tuple[type, ...]] = {"int": int, "float": float, "bool": bool, "str": str}
-_ENCODER_OPTIONS = ("atoms", "missing", "lattice", "heaps", "max_categories")
+_ENCODER_OPTIONS = ("atoms", "missing", "lattice", "heaps", "max_categories", "affine")
+# Files written before an option was there say nothing of it: it is then at its default.
+_LATER_OPTIONS = {"affine"}
 
 
 def class_of(name: str) -> Any:
@@ -229,7 +231,9 @@ class Reader:
     def _encoder(self, data: Any, kind: str, place: str) -> TableEncoder:
         _require(data.keys() == {"schema", "options"}, place, "an encoder")
         options = data["options"]
-        _require(isinstance(options, dict) and options.keys() == set(_ENCODER_OPTIONS), place, "an encoder")
+        known = set(_ENCODER_OPTIONS)
+        fits = isinstance(options, dict) and known - _LATER_OPTIONS <= options.keys() <= known
+        _require(fits, place, "an encoder")
         encoder = TableEncoder.from_schema(TableSchema.from_dict(data["schema"]))
         encoder.__dict__.update(options)
         encoder._check_options()
@@ -350,8 +354,10 @@ def _write_parameter(value: Any, name: str) -> Any:
 
 
 def _read_parameters(cls: Any, data: Any, place: str) -> dict[str, Any]:
-    known = cls._get_param_names()
-    _require(isinstance(data, dict) and data.keys() == set(known), place, f"a {cls.__name__} of this version")
+    known = set(cls._get_param_names())
+    needed = known - set(CLASSES[cls.__name__].later)
+    fits = isinstance(data, dict) and needed <= data.keys() <= known
+    _require(fits, place, f"a {cls.__name__} of this version")
     return {name: _read_parameter(value) for name, value in data.items()}
 
 

@@ -39,6 +39,9 @@ class Layout:
         Whether constructor parameters are written as well.
     emptied : tuple of str
         Attributes that are None after reading: what can be made again.
+    later : tuple of str
+        Constructor parameters that files need not have, as they are younger than the format: these are then
+        at their defaults.
     """
 
     module: str
@@ -46,6 +49,7 @@ class Layout:
     optional: dict[str, str] = field(default_factory=dict)
     is_estimator: bool = False
     emptied: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
 
 
 def _attributes(text: str) -> dict[str, str]:
@@ -53,8 +57,14 @@ def _attributes(text: str) -> dict[str, str]:
     return {name: kind for name, kind in pairs}
 
 
-def _estimator(module: str, text: str, optional: str = "", emptied: tuple[str, ...] = ()) -> Layout:
-    return Layout(module, _attributes(text), _attributes(optional), True, emptied)
+def _estimator(
+    module: str,
+    text: str,
+    optional: str = "",
+    emptied: tuple[str, ...] = (),
+    later: tuple[str, ...] = (),
+) -> Layout:
+    return Layout(module, _attributes(text), _attributes(optional), True, emptied, later)
 
 
 def _plain(module: str, text: str, optional: str = "", emptied: tuple[str, ...] = ()) -> Layout:
@@ -69,7 +79,8 @@ ESTIMATORS = {
     "FlowDensity": _estimator(
         "flowdetect.estimators._density",
         f"{_TABLE} training_result_=TrainingResult density_=density",
-        _NAMES,
+        f"{_NAMES} noise_=NoiseModel",
+        later=("noise_scales", "noise_unit"),
     ),
     "FlowGaussianizer": _estimator(
         "flowdetect.estimators._gaussianizer",
@@ -157,6 +168,10 @@ CLASSES = ESTIMATORS | {
         "flowdetect.estimators._members",
         "density=density neighbours=Neighbours anomalies=?Neighbours share=float _levels=f1 "
         "_mean_level=float",
+    ),
+    "NoiseModel": _plain(
+        "flowdetect.estimators._noise",
+        "scales=(float) units=f1 weights=f1 reference=float mean=f1 directions=f2 spreads=f1",
     ),
     "Neighbours": _plain(
         "flowdetect.estimators._neighbours", "points=f2 n_columns=int weights=?f1", emptied=("_packed",)
