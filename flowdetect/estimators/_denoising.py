@@ -20,7 +20,7 @@ from flowdetect.preprocessing import TableEncoder
 if TYPE_CHECKING:
     import torch
 
-    from flowdetect.flows import TableDensity, NoiseWhitenedDensity
+    from flowdetect.flows import NoiseWhitenedDensity, TableDensity
     from flowdetect.training import Objective
 
 __all__ = ["DenoisingEstimator"]

@@ -14,7 +14,7 @@ from flowdetect.exceptions import ConfigurationError
 from flowdetect.preprocessing import TableEncoder
 
 if TYPE_CHECKING:
-    from flowdetect.flows import TableDensity, NoiseWhitenedDensity
+    from flowdetect.flows import NoiseWhitenedDensity, TableDensity
 
 __all__ = ["NoiseModel", "check_scales", "read_units"]
 

@@ -11,8 +11,8 @@ from flowdetect.exceptions import ConfigurationError
 
 __all__ = [
     "ACTIVATIONS",
-    "LearntParameters",
     "REACH",
+    "LearntParameters",
     "PlainNetwork",
     "ResidualNetwork",
     "clamp_reach",

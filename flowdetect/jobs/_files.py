@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from flowdetect.jobs._errors import InputError
 
-__all__ = ["STANDARD_INPUT", "first_line", "fingerprint", "open_stream", "reading", "standard_input"]
+__all__ = ["STANDARD_INPUT", "fingerprint", "first_line", "open_stream", "reading", "standard_input"]
 
 STANDARD_INPUT = "-"
 

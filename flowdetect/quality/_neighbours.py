@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
 
-__all__ = ["coverage", "density", "expected_coverage", "nearest_distances", "near_copies", "radii"]
+__all__ = ["coverage", "density", "expected_coverage", "near_copies", "nearest_distances", "radii"]
 
 # A distance to a neighbour is at most its radius also where rounding says otherwise.
 _ROUNDING = 1e-6

@@ -27,6 +27,7 @@ from flowdetect.training._setup import (
     make_plan,
     own_random_stream,
     resolve_device,
+    split_stream,
     trained_dtype,
 )
 from flowdetect.training._weights import AdamW, AveragedWeights, FlatWeights, Snapshot
@@ -135,9 +136,9 @@ class _Run:
         self.module, self.objective = module, objective
         self.config, self.callbacks = config, callbacks
         self.device, self.dtype = resolve_device(config.device), trained_dtype(module)
-        split_seed, stream_seed, noise_seed = np.random.SeedSequence(config.seed).spawn(3)
+        _, stream_seed, noise_seed = np.random.SeedSequence(config.seed).spawn(3)
         weights = None if source.weights is None else check_weights(source.weights, len(source))
-        training, validation = choose_rows(len(source), weights, config, np.random.default_rng(split_seed))
+        training, validation = choose_rows(len(source), weights, config, split_stream(config))
         self.mean_weight = 1.0 if weights is None else float(weights[training].mean())
         self.plan = make_plan(config, len(training), len(validation), self.device)
         self.noise_seed = int(noise_seed.generate_state(1)[0])

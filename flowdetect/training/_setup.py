@@ -19,6 +19,7 @@ __all__ = [
     "make_plan",
     "own_random_stream",
     "resolve_device",
+    "split_stream",
 ]
 
 _STEPS_PER_ROW_WITHOUT_VALIDATION = 20
@@ -85,8 +86,12 @@ def held_out_rows(source: RowSource, config: TrainingConfig) -> np.ndarray:
     40
     """
     weights = None if source.weights is None else check_weights(source.weights, len(source))
-    split_seed = np.random.SeedSequence(config.seed).spawn(1)[0]
-    return choose_rows(len(source), weights, config, np.random.default_rng(split_seed))[1]
+    return choose_rows(len(source), weights, config, split_stream(config))[1]
+
+
+def split_stream(config: TrainingConfig) -> np.random.Generator:
+    """Return the random stream that parts training from validation rows."""
+    return np.random.default_rng(np.random.SeedSequence(config.seed).spawn(3)[0])
 
 
 def make_plan(

@@ -17,6 +17,7 @@ from flowdetect.training import (
     NoiseConditional,
     StopReason,
     TrainingConfig,
+    held_out_rows,
     train,
 )
 
@@ -144,6 +145,7 @@ def test_validation_rows_are_fixed_and_never_trained_on(gaussian, n_rows, expect
     assert len(source.validation) == 1
     assert len(source.validation[0]) == expected == result.n_validation
     assert source.training == set(range(n_rows)) - set(source.validation[0])
+    assert source.validation[0] == held_out_rows(source, config(max_steps=100)).tolist()
     assert result.n_training == n_rows - expected
 
 
