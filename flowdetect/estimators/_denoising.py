@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DenoisingEstimator"]
 
+# Rows, with noise of all scales, from which it is learnt how far the density is to be believed.
+_TRUST_ROWS = 4096
+
 
 class DenoisingEstimator(LikelihoodEstimator):
     """Base of an estimator with one density that may be trained at several noise scales.
@@ -67,7 +70,9 @@ class DenoisingEstimator(LikelihoodEstimator):
         Notes
         -----
         For noise of covariance ``s^2 N`` Tweedie's formula says ``E[x | y] = y + s^2 N grad log p_s(y)``,
-        with the density ``p_s`` of noisy rows: it is exact where that density is.
+        with the density ``p_s`` of noisy rows: it is exact where that density is. Large noise multiplies what
+        is wrong with the gradient, so that what it says beyond the linear (Wiener) filter is believed only as
+        far as it held on the rows that training was judged on.
 
         References
         ----------
@@ -90,13 +95,12 @@ class DenoisingEstimator(LikelihoodEstimator):
         """
         X, context = self._check_scoring(X, context)
         scales = self._noise_of_rows(noise_scale, len(X))
-        layout = self.encoder_.layout_
-        columns = self.encoder_.column_of_[: layout.n_values]
-        step = self.noise_.units[columns] ** 2 / value_scales(self.encoder_)
+        columns = self.encoder_.column_of_[: self.encoder_.layout_.n_values]
         shifts = np.zeros((len(X), self.encoder_.n_features_in_))
         for rows, matrix, _, given in self._encoded_pairs(X, context):
             gradient = self._noisy_gradient(matrix, self._with_noise(given, scales[rows]))
-            shifts[rows, columns] = np.square(scales[rows, None]) * step * gradient
+            found = self.noise_.shift(matrix, gradient, scales[rows])
+            shifts[rows, columns] = found * value_scales(self.encoder_)
         return _moved(X, shifts, np.flatnonzero(self.noise_.units))
 
     # --- fitting ----------------------------------------------------------------------------------
@@ -110,6 +114,37 @@ class DenoisingEstimator(LikelihoodEstimator):
     def _of_noisy_rows(self, density: TableDensity) -> TableDensity | NoiseWhitenedDensity:
         """Return the density of encoded rows: with noise, that given is of whitened ones."""
         return self.noise_.whitened(density) if self._noisy else density
+
+    def _learn_trust(self, source: EncodedRows, seed: int) -> None:
+        """Learn on rows kept from training how far the density is to be believed beyond the linear filter."""
+        if not self._noisy:
+            return
+        from flowdetect.training import held_out_rows
+
+        kept = held_out_rows(source, self._training_config(seed, len(source)))
+        rng = np.random.default_rng(seed)
+        some = kept if len(kept) else np.arange(len(source))
+        batch = source.rows(rng.choice(some, _TRUST_ROWS), rng)
+        clean = batch.inputs.numpy().astype(np.float64)
+        scales = np.geomspace(*self.noise_.scales, _TRUST_ROWS)
+        present = self._present(clean)
+        noise = rng.normal(size=present.shape) * present * self.noise_.weights
+        noisy = clean.copy()
+        noisy[:, : present.shape[1]] += (scales * self.noise_.reference)[:, None] * noise
+        gradient = np.empty(present.shape)
+        for rows in self._chunks(_TRUST_ROWS):
+            given = None if batch.context is None else batch.context[rows].double()
+            gradient[rows] = self._noisy_gradient(noisy[rows], self._with_noise(given, scales[rows]))
+        self.noise_.learn_trust(clean, noisy, gradient, scales, present)
+
+    def _present(self, matrix: np.ndarray) -> np.ndarray:
+        """Return which values of encoded rows are there."""
+        layout = self.encoder_.layout_
+        present = np.ones((len(matrix), layout.n_values), dtype=bool)
+        for position, gate in enumerate(layout.gates):
+            if gate >= 0:
+                present[:, gate] &= matrix[:, layout.n_values + position] == 0
+        return present
 
     @property
     def _noisy(self) -> bool:

@@ -197,6 +197,7 @@ class FlowDensity(DensityMixin, DenoisingEstimator):
                 self._of_noisy_rows(density), source, train_seed, callback=callback
             )
             self.density_ = density
+            self._learn_trust(source, train_seed)
         return self
 
     def score_samples(self, X: Any, *, context: Any = None, noise_scale: Any = None) -> np.ndarray:

@@ -23,6 +23,8 @@ _COVARIANCE_ROWS = 50_000
 # Values vary by at least this share of the smallest noise, and by this share of their scale where none is
 # added.
 _LEAST_SHARE = 1e-3
+# Groups of directions of a like share of noise.
+_N_SHARES = 16
 # A noise scale that equals an end of the range up to rounding is within it.
 _ROUNDING = 1e-9
 
@@ -43,6 +45,9 @@ class NoiseModel:
         A noise scale of the user times this is that of the density.
     mean, directions, spreads : ndarray
         See `NoiseWhitenedDensity`.
+    shares, trust : ndarray of shape (n,)
+        How much of what the density says beyond the linear filter is believed, in a direction where this
+        share of the variance is not noise; see `learn_trust`.
     """
 
     def __init__(
@@ -62,6 +67,8 @@ class NoiseModel:
         self.mean = mean
         self.directions = directions
         self.spreads = spreads
+        self.shares = np.ones(1)
+        self.trust = np.ones(1)
 
     @classmethod
     def learn(cls, source: EncodedRows, scales: tuple[float, float], units: np.ndarray) -> NoiseModel:
@@ -99,8 +106,82 @@ class NoiseModel:
         """Return the density of noisy encoded rows, given that of the whitened ones."""
         from flowdetect.flows import NoiseWhitenedDensity
 
-        module = NoiseWhitenedDensity(density, self.mean, self.directions, self.spreads)
-        return module.to(next(density.parameters()).dtype)
+        low, high = (0.5 * math.log(scale) for scale in self.inner_scales)
+        # A network sees a change of its inputs by one unit best.
+        levels = (low + high) / 2.0, (high - low) / 4.0 or 1.0
+        return NoiseWhitenedDensity(density, self.mean, self.directions, self.spreads, levels=levels)
+
+    def shift(self, matrix: np.ndarray, gradient: np.ndarray, scales: np.ndarray) -> np.ndarray:
+        """Return how far the values of noisy encoded rows are from the mean of those without noise.
+
+        Parameters
+        ----------
+        matrix : ndarray of shape (n_rows, n_columns)
+        gradient : ndarray of shape (n_rows, n_values)
+            Of the log-density in the values.
+        scales : ndarray of shape (n_rows,)
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_values)
+        """
+        linear, beyond, share = self._parts(matrix, gradient, scales)
+        moved = linear + self._believed(share) * beyond
+        return np.linalg.solve(self.directions, moved.T).T * (self.weights > 0.0)
+
+    def learn_trust(
+        self,
+        clean: np.ndarray,
+        noisy: np.ndarray,
+        gradient: np.ndarray,
+        scales: np.ndarray,
+        present: np.ndarray,
+    ) -> None:
+        """Learn from rows kept from training how much of the density's correction holds.
+
+        Noise that is large in a direction multiplies what is wrong with the density there. How much of what
+        it adds is to be believed, between nothing and all, is found by least squares of what the linear filter
+        leaves, in groups of directions with a like share of noise.
+
+        Parameters
+        ----------
+        clean, noisy : ndarray of shape (n_rows, n_columns)
+            Encoded rows.
+        gradient : ndarray of shape (n_rows, n_values)
+            Of the log-density of the noisy rows in their values.
+        scales : ndarray of shape (n_rows,)
+        present : ndarray of bool, shape (n_rows, n_values)
+            Which values are there.
+        """
+        linear, beyond, share = self._parts(noisy, gradient, scales)
+        n_values = len(self.mean)
+        left = (clean - noisy)[:, :n_values] @ self.directions.T - linear
+        noised = present & (share < 1.0)
+        share, beyond, left = share[noised], beyond[noised], left[noised]
+        if not len(share):
+            return
+        edges = np.unique(np.quantile(share, np.linspace(0.0, 1.0, _N_SHARES + 1)))
+        group = np.clip(np.searchsorted(edges, share, side="right") - 1, 0, max(len(edges) - 2, 0))
+        count, sums, added, agreed = (
+            np.bincount(group, weights=each)
+            for each in (np.ones(len(share)), share, beyond**2, beyond * left)
+        )
+        self.shares = sums / count
+        self.trust = np.clip(agreed / np.maximum(added, np.finfo(np.float64).tiny), 0.0, 1.0)
+
+    def _parts(
+        self, matrix: np.ndarray, gradient: np.ndarray, scales: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the linear filter's shift along the directions, the density's beyond it, and the shares."""
+        variance = np.square(scales * self.reference)[:, None]
+        share = 1.0 / (1.0 + variance * self.spreads)
+        along = (matrix[:, : len(self.mean)] - self.mean) @ self.directions.T
+        linear = (share - 1.0) * along
+        whole = (variance * np.square(self.weights) * gradient) @ self.directions.T
+        return linear, whole - linear, share
+
+    def _believed(self, share: np.ndarray) -> np.ndarray:
+        return np.interp(np.log(share), np.log(self.shares), self.trust)
 
     def read_scale(self, noise_scale: Any, n_rows: int) -> np.ndarray:
         """Return the noise scale of each row, shape (n_rows,), or refuse it.

@@ -20,7 +20,7 @@ class NoiseWhitenedDensity(nn.Module):
     .. math:: z = (I + s^2 D)^{-1/2} P (x - m), \qquad P C P^T = I, \quad P N P^T = D,
 
     where C is the covariance of the rows without noise, so that z has the identity as its covariance whatever
-    s is. The density given, whose last context column is :math:`\tfrac12 \log s`, is that of z.
+    s is. The density given, whose last context column says s, is that of z.
 
     Parameters
     ----------
@@ -32,6 +32,8 @@ class NoiseWhitenedDensity(nn.Module):
         P; diagonal if some values are absent from some rows.
     spreads : ndarray of shape (n_values,)
         The diagonal of D, not negative.
+    levels : tuple of two floats, default=(0.0, 1.0)
+        Centre and width of :math:`\tfrac12 \log s`, which the density is given in widths from the centre.
 
     Raises
     ------
@@ -59,7 +61,13 @@ class NoiseWhitenedDensity(nn.Module):
     """
 
     def __init__(
-        self, density: TableDensity, mean: np.ndarray, directions: np.ndarray, spreads: np.ndarray
+        self,
+        density: TableDensity,
+        mean: np.ndarray,
+        directions: np.ndarray,
+        spreads: np.ndarray,
+        *,
+        levels: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         super().__init__()
         n_values = density.layout.n_values
@@ -74,8 +82,10 @@ class NoiseWhitenedDensity(nn.Module):
                 "got others."
             )
         self.density = density
+        self.levels = levels
+        dtype = next(density.parameters()).dtype
         for name, array in (("mean", mean), ("directions", directions), ("spreads", spreads)):
-            self.register_buffer(name, torch.tensor(array, dtype=torch.float64), persistent=False)
+            self.register_buffer(name, torch.tensor(array, dtype=dtype), persistent=False)
         self._log_volume = float(np.linalg.slogdet(directions)[1])
 
     mean: Tensor
@@ -101,7 +111,8 @@ class NoiseWhitenedDensity(nn.Module):
         values, codes = inputs.split((layout.n_values, layout.n_codes), dim=1)
         growth = self._growth(context)
         whitened = (values - self.mean) @ self.directions.T * growth.rsqrt()
-        log_prob: Tensor = self.density.log_prob(torch.cat((whitened, codes), dim=1), context)
+        rows = torch.cat((whitened, codes), dim=1)
+        log_prob: Tensor = self.density.log_prob(rows, self._inner_context(context))
         return log_prob + self._log_det(growth, codes)
 
     @torch.no_grad()
@@ -117,13 +128,18 @@ class NoiseWhitenedDensity(nn.Module):
             On the module's device; torch's global stream if None.
         """
         layout = self.density.layout
-        drawn = self.density.sample_rows(n_rows, context, generator)
+        drawn = self.density.sample_rows(n_rows, self._inner_context(context), generator)
         whitened, codes = drawn.split((layout.n_values, layout.n_codes), dim=1)
         spread = whitened * self._growth(context).sqrt()
         values = torch.linalg.solve(self.directions, spread.T).T + self.mean
         if layout.gated:
             values = values * self.density._observed(codes)
         return torch.cat((values, codes), dim=1)
+
+    def _inner_context(self, context: Tensor) -> Tensor:
+        centre, width = self.levels
+        level = (context[:, -1:] - centre) / width
+        return torch.cat((context[:, :-1], level), dim=1)
 
     def _growth(self, context: Tensor) -> Tensor:
         return 1.0 + torch.exp(4.0 * context[:, -1:]) * self.spreads

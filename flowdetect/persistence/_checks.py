@@ -70,7 +70,11 @@ def _check_noise(built: Any) -> None:
         "the noise scales are no range",
     )
     _require(0.0 < built.reference < float("inf"), "the unit of the noise is not positive")
-    sizes = np.concatenate([built.units, built.weights, built.spreads])
+    ordered = len(built.shares) == len(built.trust) >= 1 and bool((np.diff(built.shares) > 0.0).all())
+    _require(
+        ordered and 0.0 < built.shares[0] and built.shares[-1] <= 1.0, "the shares are no shares in order"
+    )
+    sizes = np.concatenate([built.units, built.weights, built.spreads, built.trust])
     _require(bool((sizes >= 0.0).all()), "a size of the noise is negative")
     _require(bool(np.linalg.slogdet(built.directions)[0]), "the directions of the noise are no basis")
 

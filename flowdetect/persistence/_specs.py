@@ -171,7 +171,8 @@ CLASSES = ESTIMATORS | {
     ),
     "NoiseModel": _plain(
         "flowdetect.estimators._noise",
-        "scales=(float) units=f1 weights=f1 reference=float mean=f1 directions=f2 spreads=f1",
+        "scales=(float) units=f1 weights=f1 reference=float mean=f1 directions=f2 spreads=f1 "
+        "shares=f1 trust=f1",
     ),
     "Neighbours": _plain(
         "flowdetect.estimators._neighbours", "points=f2 n_columns=int weights=?f1", emptied=("_packed",)

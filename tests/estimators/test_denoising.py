@@ -112,8 +112,9 @@ def test_samples_have_the_noise_asked_for(pixels):
     assert np.array_equal(pixels.sample(3, random_state=1), pixels.sample(3, random_state=1))
 
 
-def test_the_gradient_is_that_of_the_score(pixels):
+def test_fully_believed_the_shift_is_the_gradient_of_the_score(pixels, monkeypatch):
     X, step = gaussian_rows(4, seed=1), 1e-4
+    monkeypatch.setattr(pixels.noise_, "trust", np.ones_like(pixels.noise_.trust))
     moved = pixels.denoise(X, 2.0) - X
     for column in range(3):
         shift = step * DEVIATIONS[column] * np.eye(3)[column]
@@ -132,6 +133,26 @@ def test_the_context_is_used(quick):
     assert density.sample(2, context=[0, 1], random_state=0).shape == (4, 1)
     with pytest.raises(InvalidTableError, match="fitted with context, so it needs one"):
         density.denoise(np.zeros((2, 1)), 4.0)
+
+
+def test_a_density_that_misleads_is_not_believed(quick, monkeypatch):
+    X = gaussian_rows(3000)
+    density = quick("density", noise_scales=(0.2, 10.0)).fit(X)
+    gradient = type(density)._noisy_gradient
+    wiggles = np.random.default_rng(3)
+
+    def wrong(self, matrix, context):
+        found = gradient(self, matrix, context)
+        return found + wiggles.normal(size=found.shape)
+
+    monkeypatch.setattr(type(density), "_noisy_gradient", wrong)
+    misled = quick("density", noise_scales=(0.2, 10.0)).fit(X)
+    assert density.noise_.trust.max() <= 1.0
+    noisiest = misled.noise_.shares < 0.5
+    assert misled.noise_.trust[noisiest].max() < 0.1
+    noisy = X + 5.0 * np.random.default_rng(2).normal(size=X.shape)
+    linear = conditional_mean(noisy, np.full(3, 5.0))
+    assert np.sqrt(np.mean((misled.denoise(noisy, 5.0) - linear) ** 2, axis=0)) == pytest.approx(0.0, abs=0.5)
 
 
 # --- tables ------------------------------------------------------------------------------------------------
@@ -279,6 +300,7 @@ def test_a_loaded_density_denoises_as_the_saved_one(quick, table, new_rows, tmp_
         ("scales", (1.0, 0.5), "the noise scales are no range"),
         ("reference", 0.0, "the unit of the noise is not positive"),
         ("spreads", np.array([1.0, -1.0, 0.0]), "a size of the noise is negative"),
+        ("shares", np.array([0.5, 0.2]), "the shares are no shares in order"),
         ("mean", np.zeros(2), "the noise's shapes differ"),
         ("directions", np.zeros((3, 3)), "no basis"),
     ],
