@@ -82,7 +82,8 @@ def table_case(path: Path, n_rows: int, seed: int) -> Case:
 def cases(args: argparse.Namespace) -> Iterator[Case]:
     """Yield what is asked for."""
     wanted = [part for part in args.only.split(",") if part]
-    asked = [name for name in ("gaussian", "digits", *TABLES) if not wanted or any(w in name for w in wanted)]
+    names = ["gaussian", "digits", *TABLES]
+    asked = [name for name in names if not wanted or name in wanted or name.partition("_")[2] in wanted]
     for name in asked:
         if name in TABLES:
             if args.data is not None:
@@ -177,7 +178,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--only", default="", help="comma separated parts of names")
+    parser.add_argument("--only", default="", help="comma separated names")
     parser.add_argument("--rows", type=int, default=3000, help="rows to learn from, at most")
     parser.add_argument("--steps", type=int, default=500, help="most steps of a fit")
     parser.add_argument("--seed", type=int, default=0)
