@@ -37,7 +37,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     X, y = load_digits(return_X_y=True)
     parts = train_test_split(X, y, test_size=0.25, stratify=y, random_state=0)
-    steps = 40 if arguments.fast else 1500
+    steps = 40 if arguments.fast else 600
     compare_bits(*parts, FlowDensity(n_layers=3, max_steps=steps, random_state=0, verbose=1))
     noisy = FlowDensity(
         noise_scales=NOISE_SCALES,
@@ -45,6 +45,7 @@ def main() -> None:
         n_bins=4,
         max_steps=steps,
         batch_size=256,
+        learning_rate=4e-3,
         random_state=0,
         verbose=1,
     )

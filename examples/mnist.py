@@ -39,7 +39,7 @@ def main() -> None:
     n_rows, side = (1000, 7) if arguments.fast else (5000, arguments.size)
     keep = np.arange(len(X)) % (len(X) // n_rows) == 0
     parts = train_test_split(shrunk(X[keep], side), y[keep], test_size=0.2, stratify=y[keep], random_state=0)
-    steps = 30 if arguments.fast else 1200
+    steps = 30 if arguments.fast else 1000
     compare_bits(*parts, FlowDensity(n_layers=3, n_bins=8, max_steps=steps, random_state=0, verbose=1))
     noisy = FlowDensity(
         noise_scales=NOISE_SCALES,
@@ -48,6 +48,7 @@ def main() -> None:
         n_bins=4,
         max_steps=steps,
         batch_size=256,
+        learning_rate=4e-3,
         random_state=0,
         verbose=1,
     )
