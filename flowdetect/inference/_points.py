@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from flowdetect._utils.random import RandomState, resolve_seed
 from flowdetect.estimators import FlowAugmenter
 from flowdetect.estimators._base import FlowEstimator, check_whole
-from flowdetect.estimators._drawing import class_frame
+from flowdetect.estimators._classes import class_frame
 from flowdetect.estimators._rows import about_context
 from flowdetect.exceptions import ConfigurationError
 

@@ -4,7 +4,7 @@ import torch
 
 from flowdetect._utils.layout import MatrixLayout
 from flowdetect.exceptions import ConfigurationError
-from flowdetect.flows import FlowSettings, TableDensity, NoiseWhitenedDensity
+from flowdetect.flows import FlowSettings, NoiseWhitenedDensity, TableDensity
 
 SMALL = FlowSettings(n_layers=2, hidden_features=8, n_bins=4)
 MIXED = MatrixLayout(2, cardinalities=(2, 3), gates=(1, -1))
