@@ -91,9 +91,9 @@ def flows(side: int) -> dict[str, Flow]:
         side,
         n_context=N_CLASSES,
         n_levels=1 if side < 16 else "auto",
-        n_steps=3,
+        n_steps=4,
         n_bins=n_bins,
-        hidden_channels=24,
+        hidden_channels=32,
         n_blocks=1,
     )
     flat_config = FlowConfig(side * side, n_context=N_CLASSES, n_layers=5, hidden_features=64, n_bins=n_bins)
