@@ -89,9 +89,10 @@ def normality_tables(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     for name in ("concrete", "wine-quality-red"):
         with np.load(folder / "conditional" / f"bdl_{name}.npz") as file:
             yield name, file["X"].astype(np.float64)
-    for name in ("28_pendigits", "44_Wilt", "39_vertebral"):
+    for name in ("28_pendigits", "44_Wilt", "39_vertebral", "37_Stamps"):
         with np.load(folder / "adbench" / f"{name}.npz") as file:
             yield name[3:].lower(), file["X"][file["y"] == 0].astype(np.float64)
+    yield "wine", load_wine().data
     yield "breast_cancer", load_breast_cancer().data
 
 
