@@ -117,7 +117,7 @@ class FlowGaussianizer(TransformerMixin, FlowDensity):
     A linear map and couplings mix the columns inside the flow: latent j bears the name of column j, with
     which it starts, but depends on all.
 
-    It sees no classes. Where these are clusters it makes one Gaussian of all, and a classifier behind it loses.
+    It sees no classes: where these are clusters, it makes one Gaussian of all, and classifiers then lose.
 
     Numbers come back to about 1e-9 of their column's spread, lattice numbers and codes exactly. What was not
     seen in `fit` (a new category) comes back as missing, or as the most frequent value.
