@@ -95,7 +95,7 @@ def classifiers(X: pd.DataFrame, seed: int) -> dict[str, Any]:
     """Return the methods."""
     return {
         "FlowClassifier": FlowClassifier(random_state=seed),
-        "QDA": make_pipeline(as_numbers(), QuadraticDiscriminantAnalysis(reg_param=0.01)),
+        "QDA": make_pipeline(as_numbers(), QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=0.01)),
         "GaussianNB": make_pipeline(as_numbers(), GaussianNB()),
         "HistGradientBoosting": boosting(X, seed),
     }
