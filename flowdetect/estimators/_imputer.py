@@ -46,8 +46,8 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
     n_draws : int, default=64
         Draws from the conditional distribution behind each of these answers.
     keep_empty_features : bool, default=False
-        Whether columns that are missing in all rows of `fit` are in the result, as they are: there is nothing
-        to fill them from. Otherwise they are left out, as by scikit-learn's imputers.
+        Whether columns missing in all rows of `fit` stay, unfilled: there is nothing to fill them from.
+        Otherwise they are left out, as by scikit-learn's imputers.
     n_layers : int, default=3
         Number of spline layers.
     hidden_features : int, default=64
@@ -113,9 +113,7 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
     References
     ----------
     Y. Li, S. Akbar, J. Oliva (2020), "ACFlow: Flow models for arbitrary conditional likelihoods", ICML.
-
     D. B. Rubin (1976), "Inference and missing data", Biometrika.
-
     D. B. Rubin (1987), "Multiple Imputation for Nonresponse in Surveys", Wiley.
 
     Examples
@@ -233,9 +231,9 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
         Returns
         -------
         DataFrame or ndarray of shape (n_rows, n_kept_features)
-            Of the kind of X: names, index and dtypes included, the columns in the order of `fit`. What is
-            there stays as it is. Columns of a whole-number dtype get whole numbers; other numbers the mean
-            itself, also where the column holds only a few different numbers (the median is one of these).
+            Of the kind of X, index and dtypes included, its columns in the order of `fit`. What is there
+            stays. Columns of a whole-number dtype get whole numbers, others the mean itself, also where
+            they hold only a few different numbers (the median is one of these).
 
         Raises
         ------
