@@ -1,14 +1,13 @@
 """Learn pictures of handwritten digits: how many bits they need, new ones, noise taken off, the oddest.
 
 scikit-learn's digits are 1,797 pictures of 8 x 8 pixels with 17 grey levels. Two densities learn three
-quarters
-of them, both conditional on the digit. They are of the pixels with uniform noise inside their grey level
-("dequantised"), so that a picture's probability is at least the density's mean over its cell, and bits per
-pixel are ``-score / (64 log 2)`` with no further factor: a cell is 1 grey level wide, and scores are in the
-units of the columns.
+quarters of them, both conditional on the digit.
 
-The first density is of these pixels themselves, and gives the bits; beside it stand Gaussians and mixtures of
-Gaussians of each class. The second one learns pixels with noise of every scale from 0.5 to 6 grey levels.
+The first is of the pixels with uniform noise inside their grey level ("dequantised"). A cell is 1 grey level
+wide and scores are in the units of the columns, so that ``-score / (64 log 2)``, averaged over the noise, is
+a bound from above of the bits per pixel. Beside it stand Gaussians and mixtures of Gaussians of each class.
+
+The second learns pixels with noise of every scale from 0.5 to 6 grey levels.
 It draws new digits (with a little noise, which it then takes off), cleans noisy ones, and finds the oddest.
 
     python examples/digits.py --out pictures

