@@ -69,7 +69,7 @@ def main() -> None:
 
     points = make_moons(2000, noise=0.06, random_state=0)[0]
     points = (points - points.mean(axis=0)) / points.std(axis=0)
-    config = TrainingConfig(max_steps=250 if arguments.fast else 2000, learning_rate=5e-3, seed=0)
+    config = TrainingConfig(max_steps=100 if arguments.fast else 2000, learning_rate=5e-3, seed=0)
     result = train(flow, ArraySource(points[:1500]), config=config)
     flow.double()
     held_out = torch.from_numpy(points[1500:])

@@ -35,7 +35,7 @@ def main() -> None:
         n_layers=3,
         hidden_features=32,
         dropout=0.1,
-        max_steps=150 if arguments.fast else 600,
+        max_steps=40 if arguments.fast else 600,
         random_state=0,
         verbose=1,
     )

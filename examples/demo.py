@@ -34,7 +34,7 @@ def main() -> None:
     print(f"{len(X):,} patients, {X.shape[1]} columns, {X.isna().mean().mean():.0%} of the entries missing.")
 
     start = time.perf_counter()
-    few_steps = {"max_steps": 100} if arguments.fast else {}
+    few_steps = {"max_steps": 40} if arguments.fast else {}
     detector = FlowOutlierDetector(random_state=0, verbose=1, **few_steps).fit(X)
     scores = detector.training_scores_
     print(f"Fitted in {time.perf_counter() - start:.0f} s.\n")

@@ -32,7 +32,7 @@ def main() -> None:
     table, changed = with_slips(clean, np.random.default_rng(0))
     has_slip = changed != ""
 
-    few_steps = {"max_steps": 100} if arguments.fast else {}
+    few_steps = {"max_steps": 40} if arguments.fast else {}
     detector = FlowOutlierDetector(random_state=0, verbose=1, **few_steps).fit(table)
     scores = detector.training_scores_
 

@@ -60,7 +60,7 @@ def grid_search(*, fast: bool) -> GridSearchCV:
         ("drop", ["year"]), remainder="passthrough", verbose_feature_names_out=False
     )
     columns.set_output(transform="pandas")  # names and types of the columns reach the density
-    density = FlowDensity(n_layers=3, max_steps=100 if fast else 400, random_state=0)
+    density = FlowDensity(n_layers=3, max_steps=30 if fast else 400, random_state=0)
     grid = {"density__hidden_features": [16, 64], "density__dropout": [0.0] if fast else [0.0, 0.2]}
     folds = KFold(2 if fast else 3, shuffle=True, random_state=0)
     return GridSearchCV(Pipeline([("columns", columns), ("density", density)]), grid, cv=folds)

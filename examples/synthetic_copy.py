@@ -26,7 +26,7 @@ def main() -> None:
     table = pd.read_csv(DATA)
     train, held_out = train_test_split(table, test_size=0.25, stratify=table["target"], random_state=0)
 
-    few_steps = {"max_steps": 100} if arguments.fast else {}
+    few_steps = {"max_steps": 40} if arguments.fast else {}
     augmenter = FlowAugmenter(noise_scale=1.0, random_state=0, verbose=1, **few_steps)
     augmenter.fit(train.drop(columns="target"), train["target"])
     drawn, target = augmenter.sample(len(train), return_y=True, random_state=0)

@@ -242,7 +242,7 @@ def test_tables_that_cannot_be_scored(quick, name, blob, X, message):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"kind": "x"}, r"kind must be one of \('coupling', 'autoregressive'\); got 'x'"),
+        ({"kind": "x"}, r"kind must be one of \('coupling', 'autoregressive', 'iaf'\); got 'x'"),
         ({"n_layers": 0}, "n_layers must be a whole number, at least 1; got 0"),
         ({"hidden_features": 2.5}, "hidden_features must be a whole number, at least 1; got 2.5"),
         ({"n_bins": 1}, r"n_bins must be a whole number, within 2\.\.500; got 1"),

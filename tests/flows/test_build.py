@@ -74,8 +74,9 @@ def test_recovers_a_gaussian(kind: str, transform: str) -> None:
     config = FlowConfig(2, kind=kind, transform=transform, n_layers=2, hidden_features=16, n_bins=6)
     flow = build_flow(config, seed=0)
     optimizer = torch.optim.Adam(flow.parameters(), lr=1e-2)
-    for step in range(150):
-        optimizer.param_groups[0]["lr"] = 1e-2 * (1.0 - step / 150)
+    n_steps = 80 if kind == "iaf" else 150  # whose density takes a pass for each feature
+    for step in range(n_steps):
+        optimizer.param_groups[0]["lr"] = 1e-2 * (1.0 - step / n_steps)
         batch = rows[torch.randint(3000, (512,), generator=generator)]
         optimizer.zero_grad()
         (-flow.log_prob(batch).mean()).backward()

@@ -8,6 +8,7 @@ Run it once for each new format, and add the files; those of earlier formats sta
 
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ import numpy as np
 import pandas as pd
 
 import flowdetect
-from flowdetect import FlowAugmenter, FlowClassifier, FlowDensity, FlowGaussianizer, FlowOutlierDetector
+from flowdetect import (
+    FlowAugmenter,
+    FlowClassifier,
+    FlowDensity,
+    FlowGaussianizer,
+    FlowImputer,
+    FlowOutlierDetector,
+)
 from flowdetect.inference import FlowMixture, FlowPosterior, VariationalFlow
 from flowdetect.persistence import FORMAT_VERSION
 from flowdetect.timeseries import SeriesAugmenter, SeriesOutlierDetector, SlidingWindow, _detector
@@ -77,6 +85,7 @@ def models() -> dict[str, Any]:
     return {
         "FlowDensity": FlowDensity(**SMALL, n_layers=1).fit(rows, context=rows[["flag", "holes"]]),
         "FlowGaussianizer": FlowGaussianizer(**SMALL, n_layers=1).fit(rows, context=rows[["flag", "holes"]]),
+        "FlowImputer": FlowImputer(**SMALL, n_layers=1, n_draws=4).fit(rows),
         "FlowOutlierDetector": FlowOutlierDetector(**SMALL, n_layers=1).fit(rows),
         "FlowAugmenter": FlowAugmenter(**SMALL, n_layers=1).fit(rows, classes()),
         "FlowClassifier": FlowClassifier(**SMALL, n_layers=1, reject_below=0.1).fit(rows, classes()),
@@ -108,30 +117,31 @@ def variational() -> VariationalFlow:
 
 def answers(name: str, model: Any) -> list[float]:
     """Return what a model says of fixed rows."""
-    rows = table()
-    if name == "FlowDensity":
-        return list(model.score_samples(rows, context=rows[["flag", "holes"]]))
-    if name == "FlowGaussianizer":
-        latents = model.transform(rows, context=rows[["flag", "holes"]])
-        return [float(value) for value in latents.ravel()]
-    if name == "FlowOutlierDetector":
-        return [*model.score_samples(rows), *model.p_values(rows), model.offset_]
-    if name == "FlowAugmenter":
-        drawn = model.sample(20, random_state=0)
-        return [float(value) for value in drawn[["number", "count"]].to_numpy().ravel()]
-    if name == "FlowPosterior":
-        return list(model.log_prob(rows[["number", "count"]], rows[["text", "holes"]]))
-    if name in ("FlowClassifier", "FlowMixture"):
-        return [*model.predict_proba(rows)[:, 0], *model.score_samples(rows)]
-    if name == "SeriesOutlierDetector":
-        return [*model.score_samples(series()), model.offset_]
-    if name == "VariationalFlow":
-        return [*model.score_samples([[0.5, 1.0], [3.0, -2.0]]), model.expectation(lambda x: x[:, 0])[0]]
-    if name == "SeriesAugmenter":
-        return [
-            float(v) for v in model.forecast(steps=3, n_paths=2, random_state=0)["flow"].to_numpy().ravel()
-        ]
-    return [float(value) for value in model.transform(series()[["flow"]]).to_numpy().ravel()]
+    return [float(value) for value in np.ravel(ANSWERS[name](model, table()))]
+
+
+# What each is asked: the model, and the rows of `table`.
+ANSWERS: dict[str, Callable[[Any, pd.DataFrame], Any]] = {
+    "FlowDensity": lambda model, rows: model.score_samples(rows, context=rows[["flag", "holes"]]),
+    "FlowGaussianizer": lambda model, rows: model.transform(rows, context=rows[["flag", "holes"]]),
+    "FlowImputer": lambda model, rows: model.transform(rows.assign(number=np.nan))[["number", "holes"]],
+    "FlowOutlierDetector": lambda model, rows: [
+        *model.score_samples(rows),
+        *model.p_values(rows),
+        model.offset_,
+    ],
+    "FlowAugmenter": lambda model, _: model.sample(20, random_state=0)[["number", "count"]],
+    "FlowPosterior": lambda model, rows: model.log_prob(rows[["number", "count"]], rows[["text", "holes"]]),
+    "FlowClassifier": lambda model, rows: [*model.predict_proba(rows)[:, 0], *model.score_samples(rows)],
+    "FlowMixture": lambda model, rows: [*model.predict_proba(rows)[:, 0], *model.score_samples(rows)],
+    "SeriesOutlierDetector": lambda model, _: [*model.score_samples(series()), model.offset_],
+    "VariationalFlow": lambda model, _: [
+        *model.score_samples([[0.5, 1.0], [3.0, -2.0]]),
+        model.expectation(lambda x: x[:, 0])[0],
+    ],
+    "SeriesAugmenter": lambda model, _: model.forecast(steps=3, n_paths=2, random_state=0)["flow"],
+    "SlidingWindow": lambda model, _: model.transform(series()[["flow"]]),
+}
 
 
 def main() -> None:

@@ -304,11 +304,11 @@ def test_refuses_rows_that_come_too_late(of_tables: SeriesOutlierDetector) -> No
 
 
 def test_time_between_false_alarms() -> None:
-    series = pd.Series(waves(900), index=pd.date_range("2024-01-01", periods=900, freq="h"))
-    seldom = SeriesOutlierDetector(time_between_false_alarms="25D", **QUICK).fit(series)
+    series = pd.Series(waves(600), index=pd.date_range("2024-01-01", periods=600, freq="h"))
+    seldom = SeriesOutlierDetector(time_between_false_alarms="15D", **QUICK).fit(series)
     often = SeriesOutlierDetector(time_between_false_alarms=50, **QUICK).fit(series)
     assert seldom.offset_ < often.offset_
-    with pytest.raises(ConfigurationError, match="cannot be judged by 900 rows"):
+    with pytest.raises(ConfigurationError, match="cannot be judged by 600 rows"):
         SeriesOutlierDetector(time_between_false_alarms="100D", **QUICK).fit(series)
 
 
