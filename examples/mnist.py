@@ -8,8 +8,8 @@ learn on a CPU in minutes. `--size 28` takes all 784, which wants a GPU (it is u
     python examples/mnist.py --out pictures
 
 A flow that knows that pixels have neighbours needs far fewer weights: `build_image_flow` of
-`flowdetect.flows` chains convolutional coupling layers at several scales, `flowdetect.training.train` fits it.
-tests/benchmarks/images_convolutional.py does so with all 784 pixels, on a GPU where there is one.
+`flowdetect.flows` chains convolutional couplings at several scales, `flowdetect.training.train` fits it,
+and tests/benchmarks/images_convolutional.py does so with all 784 pixels, on a GPU where there is one.
 """
 
 import argparse
