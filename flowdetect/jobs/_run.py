@@ -27,23 +27,14 @@ from flowdetect.jobs._manifest import (
 )
 from flowdetect.jobs._metrics import metrics_text, write_metrics
 from flowdetect.jobs._plan import Plan, Unit, describe_model, plan_score
-from flowdetect.jobs._rows import Partition, Rejected
+from flowdetect.jobs._quarantine import QUARANTINE, Quarantine
+from flowdetect.jobs._rows import Partition
 from flowdetect.jobs._scoring import expected_rate, score_batches
 from flowdetect.jobs._settings import ScoreSettings
 from flowdetect.jobs._stopping import check_stop
 from flowdetect.jobs._targets import FileTarget, FolderTarget, Target, Writer, storing
 
 __all__ = ["ScoreReport", "run_score"]
-
-QUARANTINE = pa.schema(
-    [
-        ("file", pa.string()),
-        ("row", pa.int64()),
-        ("column", pa.string()),
-        ("rule", pa.string()),
-        ("value", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -162,7 +153,7 @@ class _Run:
         self.plan = plan
         self.settings = plan.settings
         self.outputs: list[dict[str, Any]] = []
-        self.n_set_aside = 0
+        self.quarantine = Quarantine(plan.settings.limit)
         self.monitor = self._new_monitor() if self.settings.wants_drift else None
 
     def run(self, begin: float) -> ScoreReport:
@@ -224,7 +215,7 @@ class _Run:
             check_stop()
             writer.write(scored.batch.select(unit.schema.names))
             if scored.rejected:
-                self._set_aside(scored.rejected, aside)
+                self.quarantine.add(scored.rejected, aside)
             if monitor is not None:
                 monitor.update(scored.frame, scored.member_scores)
             n_read, last_row = n_read + scored.n_read, max(last_row, scored.last_row)
@@ -235,7 +226,7 @@ class _Run:
                 f"'{partition.name}' has {last_row} rows, of which {n_read} were read, {n_scored} scored and "
                 f"{n_quarantined} set aside: these must agree."
             )
-        self._check_share(partition.name, n_quarantined, n_read)
+        self.quarantine.check_share(partition.name, n_quarantined, n_read)
         self._check_unchanged(partition)
         log_event(
             "scored", source=partition.name, rows=n_read, quarantined=n_quarantined, anomalies=n_anomalies,
@@ -248,30 +239,6 @@ class _Run:
             "n_anomalies": n_anomalies,
         }
         return {**entry, **counts} | ({} if monitor is None else {"drift": monitor.counts()})
-
-    def _set_aside(self, rejected: tuple[Rejected, ...], aside: Writer | None) -> None:
-        first = rejected[0]
-        where = "" if first.column is None else f" in column '{first.column}'"
-        value = "" if first.value is None else f" ('{first.value}')"
-        shown = f"row {first.row} of '{first.partition}' breaks the rule '{first.rule}'{where}{value}"
-        if aside is None:
-            raise InputError(f"{shown}: name a quarantine to set such rows aside.")
-        self.n_set_aside += len(rejected)
-        most = self.settings.limit.rows
-        if most is not None and self.n_set_aside > most:
-            raise InputError(f"more than {most} rows cannot be scored; one of them: {shown}.")
-        columns = [[row.partition for row in rejected], [row.row for row in rejected]]
-        columns += [[getattr(row, name) for row in rejected] for name in ("column", "rule", "value")]
-        arrays = [pa.array(values, field.type) for values, field in zip(columns, QUARANTINE, strict=True)]
-        aside.write(pa.RecordBatch.from_arrays(arrays, schema=QUARANTINE))
-
-    def _check_share(self, name: str, n_quarantined: int, n_read: int) -> None:
-        share = self.settings.limit.share
-        if share is not None and n_quarantined > share * n_read:
-            raise InputError(
-                f"{n_quarantined} of the {n_read} rows of '{name}' cannot be scored, more than "
-                f"{100 * share:g} %."
-            )
 
     def _check_unchanged(self, partition: Partition) -> None:
         if partition.fingerprint() != self.plan.fingerprints[partition.name]:
