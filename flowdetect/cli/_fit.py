@@ -34,6 +34,12 @@ _Estimator = Annotated[
 _Drop = Annotated[
     list[str] | None, typer.Option("--drop", metavar="COLUMN", help="Left out of the fit. Repeatable.")
 ]
+_TextColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text-column", metavar="COLUMN", help="Labels, even if they look like numbers. Repeatable."
+    ),
+]
 _Contamination = Annotated[
     str | None,
     typer.Option("--contamination", metavar="auto|FRACTION", help="Share of training rows flagged."),
@@ -58,6 +64,9 @@ def fit(
     format: options.SourceFormat = None,
     query: options.Query = None,
     na_values: options.MissingEntries = None,
+    text_columns: _TextColumns = None,
+    quarantine: options.Quarantine = None,
+    max_bad_rows: options.MaxBadRows = None,
     contamination: _Contamination = None,
     false_alarm_rate: _Rate = None,
     seed: _Seed = None,

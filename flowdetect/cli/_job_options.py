@@ -83,7 +83,7 @@ Reasons = Annotated[
 Quarantine = Annotated[
     str | None,
     typer.Option(
-        "--quarantine", metavar="FILE", help="Where rows go that cannot be scored; else they stop it."
+        "--quarantine", metavar="FILE", help="Where rows go that cannot be used; else they stop it."
     ),
 ]
 MaxBadRows = Annotated[

@@ -59,7 +59,7 @@ class Quarantine:
         self.n_rows += len(rejected)
         most = self.limit.rows
         if most is not None and self.n_rows > most:
-            raise InputError(f"more than {most} rows cannot be scored; one of them: {describe(rejected[0])}.")
+            raise InputError(f"more than {most} rows cannot be used; one of them: {describe(rejected[0])}.")
         aside.write(_batch(rejected))
 
     def check_share(self, name: str, n_rejected: int, n_read: int) -> None:
@@ -72,8 +72,7 @@ class Quarantine:
         share = self.limit.share
         if share is not None and n_rejected > share * n_read:
             raise InputError(
-                f"{n_rejected} of the {n_read} rows of '{name}' cannot be scored, more than "
-                f"{100 * share:g} %."
+                f"{n_rejected} of the {n_read} rows of '{name}' cannot be used, more than {100 * share:g} %."
             )
 
 

@@ -131,6 +131,14 @@ class FitSettings:
         Columns that are left out of the fit.
     format, query, na_values
         As for `ScoreSettings`.
+    text_columns : tuple of str
+        Columns of csv files whose entries are labels, even if nearly all of them are numbers.
+    quarantine : str, optional
+        A file for rows that cannot be used: those with more or fewer fields than the header has, and those
+        with something else in a column where nearly all entries (90 %) are numbers. Without it the first
+        such row stops the job.
+    max_bad_rows : str, optional
+        As for `ScoreSettings`.
     contamination, false_alarm_rate : optional
         As for `FlowOutlierDetector`.
     seed : int, default=0
@@ -152,6 +160,9 @@ class FitSettings:
     format: str | None = values.setting(None, values.text)
     query: str | None = values.setting(None, values.text)
     na_values: tuple[str, ...] = values.setting((), values.texts)
+    text_columns: tuple[str, ...] = values.setting((), values.texts)
+    quarantine: str | None = values.setting(None, values.text)
+    max_bad_rows: str | None = values.setting(None, values.limit)
     contamination: str | float | None = values.setting(None, values.contamination)
     false_alarm_rate: float | None = values.setting(None, values.number(0.0, 1.0))
     seed: int = values.setting(0, values.whole(0))
@@ -162,6 +173,11 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         _check(self, required=("sources", "out"))
+
+    @property
+    def limit(self) -> BadRowLimit:
+        """The limit of `max_bad_rows`."""
+        return BadRowLimit() if self.max_bad_rows is None else BadRowLimit.read(self.max_bad_rows)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,101 @@ def test_fit_reads_what_score_reads(folder: Path, models: Path) -> None:
         assert run_fit(settings).n_rows == 300
         found = flowdetect.load(f"m{number}.flow").score_samples(train.drop(columns="visit"))
         np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+# --- rows that cannot be used ---------------------------------------------------------------------
+
+
+Make = Callable[..., FitSettings]
+
+
+@pytest.fixture
+def quick(folder: Path) -> Make:
+    """Settings of a fit to bad.csv: 40 rows with a text among the weights, and two with other fields."""
+    lines = (folder / "days" / "day1.csv").read_text().splitlines()
+    lines[5] = "v,n.v.,170.0,F"
+    (folder / "text.csv").write_text("\n".join(lines) + "\n")
+    (folder / "short.csv").write_text("\n".join([*lines[:5], "v,70.0,170.0"]) + "\n")
+    (folder / "bad.csv").write_text("\n".join([*lines, "v,70.0,170.0", "v,70.0,170.0,F,x"]) + "\n")
+
+    def make(**changes: object) -> FitSettings:
+        given = {"sources": ("bad.csv",), "out": "m.flow", "drop": ("visit",), "max_steps": 2, **changes}
+        return FitSettings(**given)  # type: ignore[arg-type]
+
+    return make
+
+
+def kind_of_weight() -> str:
+    columns = flowdetect.load("m.flow").encoder_.schema_.columns
+    return str({column.name: column.kind for column in columns}["weight"])
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (
+            "text.csv",
+            "row 5 of 'text.csv' has 'n.v.' in column 'weight', where nearly all .* --na-value 'n.v",
+        ),
+        ("short.csv", r"row 5 of 'short.csv' breaks the rule 'fields' \('v,70.0,170.0'\): .* --quarantine"),
+    ],
+)
+def test_a_row_that_cannot_be_used_stops_a_fit(quick: Make, folder: Path, source: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        run_fit(quick(sources=(source,)))
+    assert not (folder / "m.flow").exists()
+
+
+def test_rows_that_cannot_be_used_are_set_aside(quick: Make, folder: Path) -> None:
+    report = run_fit(quick(quarantine="q.csv", max_bad_rows="3"))
+    assert (report.n_rows, report.n_quarantined) == (39, 3)
+    aside = pd.read_csv("q.csv")
+    assert aside["row"].tolist() == [5, 41, 42]
+    assert aside["rule"].tolist() == ["number", "fields", "fields"]
+    assert aside["value"].tolist()[0] == "n.v."
+    assert kind_of_weight() == "continuous"
+    before = (folder / "m.flow").read_bytes()
+    for most in ("2", "6.9%"):
+        with pytest.raises(InputError, match="cannot be used"):
+            run_fit(quick(quarantine="q.csv", max_bad_rows=most))
+    assert (folder / "m.flow").read_bytes() == before
+
+
+def test_a_text_among_numbers_may_be_missing_or_a_label(quick: Make) -> None:
+    run_fit(quick(sources=("text.csv",), na_values=("n.v.",)))
+    assert kind_of_weight() == "continuous"
+    run_fit(quick(sources=("text.csv",), text_columns=("weight",)))
+    assert kind_of_weight() == "categories"
+
+
+def test_many_texts_are_labels(quick: Make) -> None:
+    table = pd.read_csv("days/day1.csv").astype({"weight": str})
+    table.loc[:4, "weight"] = "heavy"
+    table.to_csv("mixed.csv", index=False)
+    run_fit(quick(sources=("mixed.csv",)))
+    assert kind_of_weight() == "categories"
+
+
+def test_a_fit_says_what_each_column_became(quick: Make, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="flowdetect.jobs"):
+        run_fit(quick(sources=("all.parquet",)))
+    (said,) = [vars(record)["values"] for record in caplog.records if record.getMessage() == "columns"]
+    assert said == {"continuous": ["weight", "height"], "categories": ["sex"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"text_columns": ("ward",)}, "'bad.csv' has no column 'ward' to be read as text"),
+        ({"sources": ("all.parquet",), "text_columns": ("sex",)}, "column 'sex' has a type already"),
+        ({"max_bad_rows": "3"}, "a limit for bad rows needs a quarantine"),
+        ({"quarantine": "aside/"}, "the quarantine of a fit must be a file"),
+        ({"quarantine": "bad.csv"}, "'bad.csv' is read by this job"),
+    ],
+)
+def test_settings_of_bad_rows_that_do_not_fit(quick: Make, changes: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        run_fit(quick(**changes))
 
 
 @pytest.mark.parametrize(

@@ -157,8 +157,8 @@ def test_a_quarantine_of_a_folder(bad: Path, settings: Make, out: str, quarantin
 @pytest.mark.parametrize(
     ("limit", "sentence"),
     [
-        ("2", "more than 2 rows cannot be scored; one of them: row 41 of 'days/day2.csv'"),
-        ("6.9%", "3 of the 43 rows of 'days/day2.csv' cannot be scored, more than 6.9 %"),
+        ("2", "more than 2 rows cannot be used; one of them: row 41 of 'days/day2.csv'"),
+        ("6.9%", "3 of the 43 rows of 'days/day2.csv' cannot be used, more than 6.9 %"),
         ("3", None),
         ("7%", None),
     ],
