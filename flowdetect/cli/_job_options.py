@@ -123,7 +123,9 @@ Ignore = Annotated[
 Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="ID", help="The only model id to accept.")]
 RunKey = Annotated[
     str | None,
-    typer.Option("--run-key", metavar="TEXT", help="Tells runs over a database apart, such as the date."),
+    typer.Option(
+        "--run-key", metavar="TEXT", help="Such as the date; in a table a run replaces the rows of its key."
+    ),
 ]
 BatchRows = Annotated[int | None, typer.Option("--batch-rows", metavar="N", min=1, help="Rows at a time.")]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="How many may be used.")]

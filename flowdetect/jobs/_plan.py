@@ -15,14 +15,14 @@ import pyarrow as pa
 
 from flowdetect.exceptions import ModelFileError
 from flowdetect.jobs._casting import cast
-from flowdetect.jobs._errors import ModelError, UsageError
+from flowdetect.jobs._errors import ModelError, SchemaError, UsageError
 from flowdetect.jobs._locking import lock_of, lock_of_name
 from flowdetect.jobs._logs import redact_all
 from flowdetect.jobs._rows import MISSING_TEXTS, Partition, Rows
 from flowdetect.jobs._scoring import output_schema, schema_of_model
 from flowdetect.jobs._settings import ScoreSettings
 from flowdetect.jobs._sources import check_same_columns, is_sql, open_sources
-from flowdetect.jobs._targets import FileTarget, FolderTarget, Target, open_target, output_names
+from flowdetect.jobs._targets import RUN_KEY, FileTarget, FolderTarget, Target, open_target, output_names
 from flowdetect.persistence import Model, open_model
 
 __all__ = ["Plan", "Unit", "checked_model", "describe_model", "path_of", "plan_score"]
@@ -114,7 +114,7 @@ def plan_score(settings: ScoreSettings) -> Plan:
     )
     quarantine = _quarantine(settings)
     # Before anything is read: mistakes that can be seen already.
-    target = open_target(settings.out, format=settings.out_format, run_id="")
+    target = open_target(settings.out, format=settings.out_format, run_id="", run_key=settings.run_key)
     manifest = _manifest_path(settings, target)
     _check_paths(settings, partitions, [target, quarantine], manifest)
     is_folder = isinstance(target, FolderTarget)
@@ -122,7 +122,7 @@ def plan_score(settings: ScoreSettings) -> Plan:
         cast(_nothing(partition), schema)
         output_schema(partition.schema, settings.id_columns, partition.name)
     fingerprints = {partition.name: partition.fingerprint() for partition in partitions}
-    _check_run_key(settings, fingerprints)
+    _check_run_key(settings, partitions, fingerprints)
     run_id = _run_id(settings, model, fingerprints)
     return Plan(
         settings,
@@ -130,7 +130,7 @@ def plan_score(settings: ScoreSettings) -> Plan:
         tuple(_units(partitions, settings, is_folder=is_folder)),
         fingerprints,
         run_id,
-        open_target(settings.out, format=settings.out_format, run_id=run_id),
+        open_target(settings.out, format=settings.out_format, run_id=run_id, run_key=settings.run_key),
         quarantine,
         manifest,
     )
@@ -250,7 +250,16 @@ def _check_paths(
                 raise UsageError(f"'{inside[0]}' lies in the folder '{source}', and is read next time.")
 
 
-def _check_run_key(settings: ScoreSettings, fingerprints: dict[str, str | None]) -> None:
+def _check_run_key(
+    settings: ScoreSettings, partitions: Sequence[Partition], fingerprints: dict[str, str | None]
+) -> None:
+    if settings.run_key is not None and is_sql(settings.out):
+        for partition in partitions:
+            if RUN_KEY in (settings.id_columns or partition.schema.names):
+                raise SchemaError(
+                    f"'{partition.name}' already has a column '{RUN_KEY}', which holds the run key there: "
+                    "rename it, or name the id columns to keep."
+                )
     unknown = [name for name, fingerprint in fingerprints.items() if fingerprint is None]
     if unknown and is_sql(settings.out) and settings.run_key is None:
         raise UsageError(

@@ -68,7 +68,8 @@ class ScoreSettings:
     sha256 : str, optional
         The only model id that is accepted.
     run_key : str, optional
-        What tells runs apart that read from a database, such as the date.
+        What tells runs apart, such as the date. In a table of a database it is a column, and a run replaces
+        the rows of the same key, whatever the model, the settings and the inputs were.
     batch_rows : int, default=65536
         Rows at a time.
     threads : int, optional

@@ -1,4 +1,4 @@
-"""A table of a database as a target: the rows of a run replace those of the same run, in one transaction."""
+"""A table of a database as a target: a run replaces the rows of the same run key, in one transaction."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pyarrow import types
 
 from flowdetect.jobs._errors import StorageError, TryAgainError, UsageError
 from flowdetect.jobs._sql import connect, split_url, sql_errors
-from flowdetect.jobs._targets import Writer
+from flowdetect.jobs._targets import RUN_KEY, Writer
 
 __all__ = ["SqlTarget"]
 
 _RUN = "run_id"
-_LONGEST_RUN = 200
+_LONGEST = 200
 _ROWS_AT_A_TIME = 2_000
 
 
@@ -30,22 +30,26 @@ class SqlTarget:
         URL of SQLAlchemy, or ``env:NAME`` for the variable that holds one, with ``#table``.
     run_id : str
         Rows that have it in their column ``run_id`` are deleted first.
+    run_key : str, optional
+        Goes into a column ``run_key``; rows that have it there are deleted first, whatever their ``run_id``.
 
     Raises
     ------
     UsageError
-        If no table is named, or no run.
+        If no table is named, or no run, or the key is too long.
     """
 
-    def __init__(self, spec: str, run_id: str | None) -> None:
+    def __init__(self, spec: str, run_id: str | None, run_key: str | None = None) -> None:
         self._url, table, self.name = split_url(spec)
         if table is None:
             raise UsageError(f"'{self.name}' wants the table to write, as '#name' at the end of the URL.")
         if run_id is None:
             raise UsageError(f"only scored rows go into a table, as they have a run_id; got '{self.name}'.")
+        if run_key is not None and len(run_key) > _LONGEST:
+            raise UsageError(f"a run key has at most {_LONGEST} characters; got {len(run_key)}.")
         schema, _, self._table = table.rpartition(".")
         self._schema = schema or None
-        self._run_id = run_id
+        self._run_id, self._run_key = run_id, run_key
 
     @contextmanager
     def begin(self, output: str, schema: pa.Schema) -> Iterator[Writer]:
@@ -61,6 +65,8 @@ class SqlTarget:
         import sqlalchemy as sa
 
         del output
+        if self._run_key is not None:
+            schema = schema.append(pa.field(RUN_KEY, pa.string()))
         columns = [sa.Column(field.name, _sql_type(field, self.name)) for field in schema]
         with (
             sql_errors(self.name, StorageError),
@@ -71,7 +77,13 @@ class SqlTarget:
             table = sa.Table(self._table, sa.MetaData(), *columns, schema=self._schema)
             self._make(connection, table)
             own = table.c[_RUN] == self._run_id
-            connection.execute(table.delete().where(own))
+            if self._run_key is None:
+                connection.execute(table.delete().where(own))
+            else:
+                of_key = table.c[RUN_KEY] == self._run_key
+                # Also those of this run from before the table had a column for keys.
+                connection.execute(table.delete().where(own | of_key))
+                own = of_key
             writer = Writer(self.name, lambda batch: self._insert(connection, table, batch))
             yield writer
             count = sa.select(sa.func.count()).select_from(table).where(own)
@@ -103,11 +115,19 @@ class SqlTarget:
         nothing = sa.select(sa.text("*")).select_from(sa.table(self._table, schema=self._schema))
         there = set(connection.execute(nothing.where(sa.false())).keys())
         absent = [column.name for column in table.c if column.name not in there]
+        if RUN_KEY in absent:
+            raise StorageError(
+                f"'{self.name}' lacks the column '{RUN_KEY}', by which the rows of a run are replaced: ALTER "
+                f"TABLE {self._table} ADD COLUMN {RUN_KEY} VARCHAR({_LONGEST}), and write the key of each "
+                "former run there."
+            )
         if absent:
             raise StorageError(f"'{self.name}' lacks column '{absent[0]}'.")
 
     def _insert(self, connection: Any, table: Any, batch: pa.RecordBatch) -> None:
         plain = pa.table([_plain(column) for column in batch.columns], names=batch.schema.names)
+        if self._run_key is not None:
+            plain = plain.append_column(RUN_KEY, pa.repeat(pa.scalar(self._run_key), plain.num_rows))
         with sql_errors(self.name, StorageError):
             if connection.dialect.name == "duckdb":
                 _insert_whole(connection, table, plain)
@@ -146,8 +166,8 @@ def _sql_type(field: pa.Field, name: str) -> Any:
     import sqlalchemy as sa
 
     kind = field.type.value_type if types.is_dictionary(field.type) else field.type
-    if field.name == _RUN:
-        return sa.String(_LONGEST_RUN)
+    if field.name in (_RUN, RUN_KEY):
+        return sa.String(_LONGEST)
     if types.is_timestamp(kind):
         return sa.DateTime(timezone=kind.tz is not None)
     known = (

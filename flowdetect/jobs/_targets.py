@@ -24,9 +24,11 @@ from flowdetect.jobs._files import STANDARD_INPUT, first_line
 from flowdetect.jobs._rows import Partition
 from flowdetect.jobs._sources import FORMATS, SUFFIXES, format_of, is_sql
 
-__all__ = ["FileTarget", "FolderTarget", "Target", "Writer", "open_target", "output_names"]
+__all__ = ["RUN_KEY", "FileTarget", "FolderTarget", "Target", "Writer", "open_target", "output_names"]
 
 STANDARD_OUTPUT = STANDARD_INPUT
+# The column of a table of a database whose entries name the rows that a run replaces.
+RUN_KEY = "run_key"
 
 
 @dataclass
@@ -64,7 +66,9 @@ class Target(Protocol):
         """Open an output: one for all rows, or in a folder the one of this name."""
 
 
-def open_target(spec: str, *, format: str | None = None, run_id: str | None = None) -> Target:
+def open_target(
+    spec: str, *, format: str | None = None, run_id: str | None = None, run_key: str | None = None
+) -> Target:
     """Return a target that nothing has been written to yet.
 
     Parameters
@@ -76,6 +80,8 @@ def open_target(spec: str, *, format: str | None = None, run_id: str | None = No
         One of `FORMATS`. Without it the name of a file tells; standard output is csv, a folder gets parquet.
     run_id : str, optional
         In a table, the rows of this run replace those with the same ``run_id``.
+    run_key : str, optional
+        In a table, they also replace those with the same ``run_key``, a column that is added.
 
     Raises
     ------
@@ -87,7 +93,7 @@ def open_target(spec: str, *, format: str | None = None, run_id: str | None = No
     if is_sql(spec):
         from flowdetect.jobs._sql_target import SqlTarget
 
-        return SqlTarget(spec, run_id)
+        return SqlTarget(spec, run_id, run_key)
     if spec == STANDARD_OUTPUT:
         return StandardOutput(SUFFIXES[f".{format or 'csv'}"])
     if spec.endswith(("/", os.sep)) or os.path.isdir(spec):

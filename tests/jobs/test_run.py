@@ -293,6 +293,26 @@ def test_what_could_never_be_found_is_not_waited_for(folder: Path, settings: Mak
     assert run_score(settings(model="bare.flow", metrics="m.prom")).drift is None
 
 
+def test_the_way_back_replaces_the_rows_of_the_night(folder: Path, settings: Make, models: Path) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    given = {"out": "sqlite:///out.db#scores", "run_key": "monday"}
+    run_score(settings(**given, model=str(models / "density.flow")))
+    back = run_score(settings(**given, id_columns=("visit",)))
+    engine = sqlalchemy.create_engine("sqlite:///out.db", poolclass=sqlalchemy.pool.NullPool)
+    with engine.begin() as connection:
+        found = pd.read_sql("select model_id, run_key from scores", connection)
+    assert (len(found), set(found["run_key"])) == (120, {"monday"})
+    assert set(found["model_id"]) == {back.model_id}
+
+
+def test_a_column_that_is_called_as_the_key_is_refused(folder: Path, settings: Make) -> None:
+    pd.read_parquet("all.parquet").assign(run_key="x").to_parquet("keys.parquet")
+    given = {"sources": ("keys.parquet",), "out": "sqlite:///out.db#scores"}
+    with pytest.raises(SchemaError, match="'keys.parquet' already has a column 'run_key'"):
+        plan_score(settings(**given, run_key="monday"))
+    assert plan_score(settings(**given))
+
+
 @pytest.mark.parametrize("run_key", ["monday", "tuesday"])
 def test_a_table_of_a_database(folder: Path, settings: Make, run_key: str) -> None:
     sqlalchemy = pytest.importorskip("sqlalchemy")

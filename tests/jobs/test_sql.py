@@ -260,6 +260,44 @@ def test_the_rows_of_a_run_replace_those_of_the_same_run(database: str) -> None:
     assert str(row[1]).startswith("2026-01-01 08:00:00")
 
 
+def write_key(url: str, run_id: str, key: str, values: list[float]) -> None:
+    batch = batch_of(run_id, values)
+    with open_target(f"{url}#scores", run_id=run_id, run_key=key).begin("", batch.schema) as writer:
+        writer.write(batch)
+
+
+def test_the_rows_of_a_key_are_replaced_by_another_run(database: str) -> None:
+    write_key(database, "old model", "monday", [1.0, 2.0])
+    write_key(database, "old model, tuesday", "tuesday", [3.0])
+    write_key(database, "new model", "monday", [4.0])
+    keys = "SELECT run_key, run_id, score FROM scores ORDER BY score"
+    expected = [("tuesday", "old model, tuesday", 3.0), ("monday", "new model", 4.0)]
+    assert run(database, keys) == expected
+    batch, target = batch_of("x", [5.0]), open_target(f"{database}#scores", run_id="x", run_key="monday")
+    with pytest.raises(FailureError), target.begin("", batch.schema) as writer:  # noqa: PT012
+        writer.write(batch)
+        raise FailureError
+    assert run(database, keys) == expected
+    write(database, "without", batch_of("without", [6.0]))
+    assert run(database, keys)[-1] == (None, "without", 6.0)
+
+
+def test_a_table_without_keys_is_refused_until_it_has_some(database: str) -> None:
+    write(database, "one", batch_of("one", [1.0]))
+    with pytest.raises(
+        StorageError, match=r"lacks the column 'run_key'.*ALTER TABLE scores ADD COLUMN run_key"
+    ):
+        write_key(database, "one", "monday", [1.0])
+    run(database, "ALTER TABLE scores ADD COLUMN run_key VARCHAR(200)")
+    write_key(database, "one", "monday", [2.0])
+    assert scores(database) == [("one", 2.0)]
+
+
+def test_keys_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a run key has at most 200 characters; got 201"):
+        open_target(f"sqlite:///{tmp_path}/x.db#t", run_id="one", run_key="x" * 201)
+
+
 def test_many_rows_arrive(database: str) -> None:
     values = np.random.default_rng(0).normal(size=5001)
     write(database, "one", batch_of("one", values.tolist()))
