@@ -1,6 +1,7 @@
 """What stops a job, each with the exit code that says so."""
 
 from flowdetect.exceptions import FlowDetectError
+from flowdetect.jobs._logs import redact
 
 __all__ = [
     "InputError",
@@ -15,9 +16,12 @@ __all__ = [
 
 
 class JobError(FlowDetectError):
-    """Base of every error that ends a job on purpose."""
+    """Base of every error that ends a job on purpose; its text holds no password, whatever was misspelt."""
 
     exit_code = 6
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 class UsageError(JobError):

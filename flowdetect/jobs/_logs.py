@@ -17,9 +17,12 @@ __all__ = ["LOGGER", "log_event", "logging_to", "redact", "warnings_logged"]
 LOGGER = logging.getLogger("flowdetect.jobs")
 FORMATS = ("text", "json")
 
-_URL_PASSWORD = re.compile(r"(://[^/\s:@'\"]*):[^/\s'\"]*@")
+# Also where a slash of the URL is missing, or the password holds one; digits before one are a port.
+_URL_PASSWORD = re.compile(r"(:/+[^/\s:@'\"]*):(?!\d+/)[^\s'\"]*@")
+# Also within a value of a URL, where "=" is "%3D".
 _NAMED = re.compile(
-    r"(?i)\b([\w-]*(?:passw|pwd|secret|token|api[_-]?key|credential)[\w-]*\s*[=:]\s*['\"]?)[^\s&'\";,]+"
+    r"(?i)\b([\w-]*(?:passw|pwd|secret|token|api[_-]?key|credential)[\w-]*\s*(?:[=:]|%3D)\s*['\"]?)"
+    r"(?:\{[^}]*\}|[^\s&'\";,]+)"
 )
 
 
@@ -30,6 +33,8 @@ def redact(text: str) -> str:
     --------
     >>> redact("postgresql://scorer:xyzzy@db/visits?password=abc&sslmode=require")
     'postgresql://scorer:***@db/visits?password=***&sslmode=require'
+    >>> redact("there is no file 'postgresql:/scorer:xyzzy@db/visits'.")
+    "there is no file 'postgresql:/scorer:***@db/visits'."
     """
     return _NAMED.sub(r"\1***", _URL_PASSWORD.sub(r"\1:***@", text))
 

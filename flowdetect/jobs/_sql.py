@@ -148,7 +148,8 @@ def _masked(url: str) -> str:
         raise UsageError(
             "a source or target with '://' must be a URL of SQLAlchemy, such as sqlite:///file.db."
         ) from error
-    shown = {k: "***" if _SECRETS.search(k) else v for k, v in parsed.query.items()}
+    # A value may hold names of its own: odbc_connect=DRIVER=...;UID=...;PWD=...
+    shown = {k: "***" if _SECRETS.search(f"{k} {v}") else v for k, v in parsed.query.items()}
     return parsed.set(query=shown).render_as_string(hide_password=True)
 
 

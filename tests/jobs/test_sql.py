@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from flowdetect.jobs._casting import cast
-from flowdetect.jobs._errors import InputError, StorageError, TryAgainError, UsageError
+from flowdetect.jobs._errors import InputError, JobError, StorageError, TryAgainError, UsageError
 from flowdetect.jobs._sources import open_sources
 from flowdetect.jobs._targets import open_target
 from flowdetect.preprocessing import TableEncoder
@@ -199,6 +199,10 @@ def test_a_table_or_a_query_and_not_both(tmp_path: Path) -> None:
         (f"postgresql+psycopg://me:{SECRET}@host/db#t", "postgresql+psycopg://me:***@host/db#t"),
         (f"postgresql+psycopg://me@host/db?password={SECRET}#t", "password=***"),
         (f"duckdb:///md:db?motherduck_token={SECRET}#t", "motherduck_token=***"),
+        (
+            f"mssql+pyodbc:///?odbc_connect=DRIVER%3DX%3BUID%3Du%3BPWD%3D{SECRET}#t",
+            "mssql+pyodbc:///?odbc_connect=***",
+        ),
     ],
 )
 def test_secrets_are_masked_in_names(url: str, shown: str) -> None:
@@ -206,6 +210,14 @@ def test_secrets_are_masked_in_names(url: str, shown: str) -> None:
     for name in (source.name, target.name):
         assert SECRET not in name
         assert shown in name.replace("%2A", "*")
+
+
+def test_secrets_of_a_misspelt_url_are_masked(tmp_path: Path) -> None:
+    spec = f"postgresql:/u:{SECRET}@h/db#t"
+    for open_it in (lambda: open_sources([spec]), lambda: open_target(spec, run_id="a")):
+        with pytest.raises(JobError, match=r"postgresql:/u:\*\*\*@h/db#t") as caught:
+            open_it()
+        assert SECRET not in str(caught.value)
 
 
 def test_a_url_may_stand_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
