@@ -21,7 +21,7 @@ from flowdetect.jobs._errors import SchemaError
 from flowdetect.jobs._rows import Rejected, Rows, shorten
 from flowdetect.preprocessing import ColumnSchema, TableSchema
 
-__all__ = ["cast"]
+__all__ = ["cast", "find_columns"]
 
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EXACT = pa.int64()
@@ -58,7 +58,7 @@ def cast(rows: Rows, schema: TableSchema) -> tuple[pd.DataFrame, np.ndarray, lis
     SchemaError
         If columns are absent, or of a type that says nothing about the column of training.
     """
-    places = _find_columns(rows, schema)
+    places = find_columns(rows, schema)
     columns = [
         _cast_column(_plain(rows.batch.column(place)), column, _levels(column, schema), rows)
         for place, column in zip(places, schema.columns, strict=True)
@@ -102,7 +102,14 @@ def _reject(rows: Rows, row: int, place: int, rule: str) -> Rejected:
 # --- which column is which -------------------------------------------------------------------------------
 
 
-def _find_columns(rows: Rows, schema: TableSchema) -> list[int]:
+def find_columns(rows: Rows, schema: TableSchema) -> list[int]:
+    """Return where each column of the model stands among those of the rows.
+
+    Raises
+    ------
+    SchemaError
+        If one is absent.
+    """
     names = rows.batch.schema.names
     where = {name: k for k, name in reversed(list(enumerate(names)))}
     if schema.container == "array" and not all(str(name) in where for name in schema.names):

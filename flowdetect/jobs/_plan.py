@@ -15,15 +15,18 @@ import pyarrow as pa
 
 from flowdetect.exceptions import ModelFileError
 from flowdetect.jobs._casting import cast
+from flowdetect.jobs._csv import CsvPartition
 from flowdetect.jobs._errors import ModelError, SchemaError, UsageError
 from flowdetect.jobs._locking import lock_of, lock_of_name
 from flowdetect.jobs._logs import redact_all
+from flowdetect.jobs._output_types import types_of_texts, with_types
 from flowdetect.jobs._rows import MISSING_TEXTS, Partition, Rows
 from flowdetect.jobs._scoring import output_schema, schema_of_model
 from flowdetect.jobs._settings import ScoreSettings
 from flowdetect.jobs._sources import check_same_columns, is_sql, open_sources
 from flowdetect.jobs._targets import RUN_KEY, FileTarget, FolderTarget, Target, open_target, output_names
 from flowdetect.persistence import Model, open_model
+from flowdetect.preprocessing import TableSchema
 
 __all__ = ["Plan", "Unit", "checked_model", "describe_model", "path_of", "plan_score"]
 
@@ -39,6 +42,7 @@ class Unit:
     output: str
     partitions: tuple[Partition, ...]
     schema: pa.Schema
+    typed: bool  # whether texts of csv files are written with types
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +121,7 @@ def plan_score(settings: ScoreSettings) -> Plan:
     target = open_target(settings.out, format=settings.out_format, run_id="", run_key=settings.run_key)
     manifest = _manifest_path(settings, target)
     _check_paths(settings, partitions, [target, quarantine], manifest)
-    is_folder = isinstance(target, FolderTarget)
-    for partition in partitions if is_folder else check_same_columns(partitions):
+    for partition in partitions if isinstance(target, FolderTarget) else check_same_columns(partitions):
         cast(_nothing(partition), schema)
         output_schema(partition.schema, settings.id_columns, partition.name)
     fingerprints = {partition.name: partition.fingerprint() for partition in partitions}
@@ -127,7 +130,7 @@ def plan_score(settings: ScoreSettings) -> Plan:
     return Plan(
         settings,
         model,
-        tuple(_units(partitions, settings, is_folder=is_folder)),
+        tuple(_units(partitions, settings, target, schema)),
         fingerprints,
         run_id,
         open_target(settings.out, format=settings.out_format, run_id=run_id, run_key=settings.run_key),
@@ -173,25 +176,30 @@ def path_of(partition: Partition) -> Path | None:
 # --- inside ----------------------------------------------------------------------------------------------
 
 
-def _units(partitions: Sequence[Partition], settings: ScoreSettings, *, is_folder: bool) -> Iterator[Unit]:
-    def schema(partition: Partition) -> pa.Schema:
-        return output_schema(partition.schema, settings.id_columns, partition.name)
+def _units(
+    partitions: Sequence[Partition], settings: ScoreSettings, target: Target, model: TableSchema
+) -> Iterator[Unit]:
+    def unit(output: str, parts: Sequence[Partition]) -> Unit:
+        schema = output_schema(parts[0].schema, settings.id_columns, parts[0].name)
+        typed = target.has_types and all(isinstance(part, CsvPartition) for part in parts)
+        if typed:
+            schema = with_types(schema, types_of_texts(_nothing(parts[0]), model))
+        return Unit(output, tuple(parts), schema, typed)
 
-    if not is_folder:
-        yield Unit(_SINGLE, tuple(partitions), schema(partitions[0]))
+    if not isinstance(target, FolderTarget):
+        yield unit(_SINGLE, partitions)
         return
     for name, partition in zip(output_names(partitions), partitions, strict=True):
-        yield Unit(name, (partition,), schema(partition))
+        yield unit(name, [partition])
 
 
 def _nothing(partition: Partition) -> Rows:
     """Return no rows of a partition, to check its columns with."""
-    is_text = all(pa.types.is_string(kind) for kind in partition.schema.types)
     return Rows(
         pa.RecordBatch.from_pylist([], partition.schema),
         np.zeros(0, np.int64),
         partition=partition.name,
-        missing_texts=MISSING_TEXTS if is_text else None,
+        missing_texts=MISSING_TEXTS if isinstance(partition, CsvPartition) else None,
     )
 
 

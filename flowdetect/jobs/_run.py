@@ -211,6 +211,7 @@ class _Run:
             id_columns=self.settings.id_columns,
             n_reasons=self.settings.reasons,
             members=monitor is not None,
+            typed=unit.typed,
         ):
             check_stop()
             writer.write(scored.batch.select(unit.schema.names))

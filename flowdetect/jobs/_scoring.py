@@ -16,6 +16,7 @@ from flowdetect.jobs._casting import cast
 from flowdetect.jobs._drift_reference import read_column
 from flowdetect.jobs._drift_scores import member_scores
 from flowdetect.jobs._errors import ModelError, SchemaError
+from flowdetect.jobs._output_types import retype, types_of_texts, with_types
 from flowdetect.jobs._reasons import reasons
 from flowdetect.jobs._rows import Rejected, Rows
 from flowdetect.persistence import Model
@@ -76,6 +77,7 @@ def score_batches(
     id_columns: Sequence[str] = (),
     n_reasons: int = 3,
     members: bool = False,
+    typed: bool = False,
 ) -> Iterator[ScoredRows]:
     """Score rows as they come; a row's score does not depend on the others.
 
@@ -92,6 +94,9 @@ def score_batches(
         How many columns to name for each anomaly.
     members : bool, default=False
         Whether to keep the scores of each member, for `DriftMonitor`.
+    typed : bool, default=False
+        Whether the columns of csv files get types: float64 (int64 for integers too large for it) where the
+        model has numbers, text for all others, and null for a missing entry. Else they stay as they stand.
 
     Raises
     ------
@@ -122,6 +127,9 @@ def score_batches(
             by_member = None if by_member is None else by_member[finite]
         added, n_anomalies = _added(model, frame, scores, run_id, n_reasons)
         kept = _kept(piece.batch, positions, id_columns)
+        if typed and piece.missing_texts is not None:
+            kinds = types_of_texts(piece, schema)
+            kept, columns = retype(kept, kinds, piece.missing_texts), with_types(columns, kinds)
         rejected = sorted([*piece.rejected, *refused], key=lambda each: each.row)
         yield ScoredRows(
             pa.RecordBatch.from_arrays([*kept.columns, *added], schema=columns),

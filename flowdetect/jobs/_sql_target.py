@@ -39,6 +39,8 @@ class SqlTarget:
         If no table is named, or no run, or the key is too long.
     """
 
+    has_types = True
+
     def __init__(self, spec: str, run_id: str | None, run_key: str | None = None) -> None:
         self._url, table, self.name = split_url(spec)
         if table is None:

@@ -61,6 +61,7 @@ class Target(Protocol):
     """Where rows go. What is there already stays until the block of `begin` ends without an exception."""
 
     name: str
+    has_types: bool  # or everything in it is text
 
     def begin(self, output: str, schema: pa.Schema) -> AbstractContextManager[Writer]:
         """Open an output: one for all rows, or in a folder the one of this name."""
@@ -151,6 +152,7 @@ class FileTarget:
     def __init__(self, path: Path, kind: tuple[str, str | None]) -> None:
         self.path = path
         self.name = str(path)
+        self.has_types = kind[0] != "csv"
         self._kind = kind
 
     @contextmanager
@@ -184,6 +186,7 @@ class FolderTarget:
     def __init__(self, folder: Path, suffix: str) -> None:
         self.path = folder
         self.name = str(folder)
+        self.has_types = SUFFIXES[suffix][0] != "csv"
         self._suffix = suffix
 
     def file(self, output: str) -> Path:
@@ -214,6 +217,7 @@ class StandardOutput:
     def __init__(self, kind: tuple[str, str | None]) -> None:
         if kind[0] == "parquet":
             raise UsageError("parquet cannot be written to standard output; take arrow.")
+        self.has_types = kind[0] != "csv"
         self._kind = ("stream", None) if kind[0] == "arrow" else kind
 
     @contextmanager

@@ -109,6 +109,35 @@ def test_a_reader_sees_the_old_rows_or_the_new_ones(folder: Path, settings: Make
     assert (folder / "out.csv").read_bytes().count(b"\n") == known[0].count(b"\n")
 
 
+@pytest.mark.parametrize("out", ["typed.parquet", "typed.arrow", "typed/", "sqlite:///typed.db#t"])
+def test_what_csv_gives_has_the_types_of_the_model(
+    folder: Path, settings: Make, models: Path, out: str
+) -> None:
+    table = pd.read_csv("days/day1.csv", dtype=str)
+    table["note"] = ["007", "NA", *["x"] * 38]
+    table.loc[2, "sex"] = None
+    table.to_csv("notes.csv", index=False)
+    first = run_score(settings(sources=("notes.csv",), out=out))
+    again = {"typed/": "typed/notes.parquet"}.get(out, out)
+    changes = {"id_columns": ("visit", "weight", "note", "sex"), "run_key": "a", "out": "again.parquet"}
+    second = run_score(settings(sources=(again,), quarantine="q.csv", **changes))
+    assert (second.n_scored, second.n_quarantined) == (first.n_scored, 0) == (40, 0)
+    found = pd.read_parquet("again.parquet")
+    assert found["weight"].dtype == np.float64
+    np.testing.assert_array_equal(found["weight"], table["weight"].astype(float))
+    assert found["note"].tolist()[0] == "007"
+    assert found["note"].isna().tolist()[:3] == [False, True, False]
+    assert found["sex"].isna().sum() == 1
+
+
+def test_csv_to_csv_stays_as_it_stands(folder: Path, settings: Make) -> None:
+    lines = (folder / "days" / "day1.csv").read_text().splitlines()
+    lines[1] = "NA,070.50,170,F"
+    (folder / "plain.csv").write_text("\n".join(lines) + "\n")
+    run_score(settings(sources=("plain.csv",), out="plain_out.csv"))
+    assert (folder / "plain_out.csv").read_text().splitlines()[1].startswith("NA,070.50,170,F,")
+
+
 # --- rows that cannot be scored -------------------------------------------------------------------
 
 
