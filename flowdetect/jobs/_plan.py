@@ -23,7 +23,7 @@ from flowdetect.jobs._output_types import types_of_texts, with_types
 from flowdetect.jobs._rows import MISSING_TEXTS, Partition, Rows
 from flowdetect.jobs._scoring import output_schema, schema_of_model
 from flowdetect.jobs._settings import ScoreSettings
-from flowdetect.jobs._sources import check_same_columns, is_sql, open_sources
+from flowdetect.jobs._sources import check_same_columns, is_sql, open_sources, would_read
 from flowdetect.jobs._targets import RUN_KEY, FileTarget, FolderTarget, Target, open_target, output_names
 from flowdetect.persistence import Model, open_model
 from flowdetect.preprocessing import TableSchema
@@ -250,12 +250,15 @@ def _check_paths(
     both = sorted(written & read)
     if both:
         raise UsageError(f"'{both[0]}' is read by this job; name another file to write.")
+    for target in targets:
+        if isinstance(target, FolderTarget):
+            written |= {os.path.realpath(target.file(name)) for name in output_names(partitions)}
     for source in settings.sources:
-        if not is_sql(source) and os.path.isdir(source):
-            folder = os.path.realpath(source)
-            inside = sorted(path for path in written if os.path.commonpath([path, folder]) == folder)
-            if inside:
-                raise UsageError(f"'{inside[0]}' lies in the folder '{source}', and is read next time.")
+        caught = sorted(path for path in written if would_read(source, path))
+        if caught:
+            raise UsageError(
+                f"'{caught[0]}' lies in the source '{source}', and is read next time: name another to write."
+            )
 
 
 def _check_run_key(

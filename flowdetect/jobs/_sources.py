@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -16,7 +17,7 @@ from flowdetect.jobs._errors import InputError, SchemaError, UsageError
 from flowdetect.jobs._files import STANDARD_INPUT
 from flowdetect.jobs._rows import MISSING_TEXTS, Partition
 
-__all__ = ["FORMATS", "SUFFIXES", "check_same_columns", "format_of", "is_sql", "open_sources"]
+__all__ = ["FORMATS", "SUFFIXES", "check_same_columns", "format_of", "is_sql", "open_sources", "would_read"]
 
 # How names end, and what that says: the format, and how it is compressed.
 SUFFIXES = {
@@ -84,6 +85,44 @@ def open_sources(
 def is_sql(spec: str) -> bool:
     """Return whether a source or target is a database."""
     return "://" in spec or spec.startswith("env:")
+
+
+def would_read(spec: str, path: str) -> bool:
+    """Return whether a folder or a glob names a file, whether it is there already or not.
+
+    Parameters
+    ----------
+    spec : str
+        A source.
+    path : str
+        A real path.
+    """
+    if is_sql(spec) or spec == STANDARD_INPUT:
+        return False
+    if os.path.isdir(spec):
+        folder = os.path.realpath(spec)
+        return os.path.commonpath([path, folder]) == folder
+    if os.path.exists(spec) or not glob.has_magic(spec):
+        return False
+    folder = os.path.realpath(_fixed_part(Path(spec)))
+    if os.path.commonpath([path, folder]) != folder:
+        return False
+    pattern = Path(spec).parts[len(_fixed_part(Path(spec)).parts) :]
+    return _matches(Path(path).relative_to(folder).parts, pattern)
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Return whether the parts of a path are those of a glob, as `glob.glob` sees it."""
+    if not pattern:
+        return not parts
+    first, rest = pattern[0], pattern[1:]
+    if first == "**" and _matches(parts, rest):
+        return True
+    if not parts or (parts[0].startswith(".") and not first.startswith(".")):
+        return False
+    if first == "**":
+        return _matches(parts[1:], pattern)
+    return fnmatchcase(parts[0], first) and _matches(parts[1:], rest)
 
 
 def format_of(path: str) -> tuple[str, str | None] | None:

@@ -138,6 +138,33 @@ def test_csv_to_csv_stays_as_it_stands(folder: Path, settings: Make) -> None:
     assert (folder / "plain_out.csv").read_text().splitlines()[1].startswith("NA,070.50,170,F,")
 
 
+@pytest.mark.parametrize(
+    ("source", "changes"),
+    [
+        ("*.parquet", {}),
+        ("a*.parquet", {"out": "again.parquet"}),
+        ("**/*.csv", {"out": "made/one.csv"}),
+        ("days/*.csv", {"out": "one.parquet", "quarantine": "days/refused.csv"}),
+        ("days/*", {"out": "one.parquet", "manifest": "days/run.json"}),
+        ("**/*.csv", {"out": "made/", "out_format": "csv"}),
+    ],
+)
+def test_a_glob_that_would_catch_what_is_written_is_refused(
+    folder: Path, settings: Make, source: str, changes: dict[str, object]
+) -> None:
+    (folder / "made").mkdir()
+    before = contents(folder)
+    with pytest.raises(UsageError, match=r"lies in the source '.*', and is read next time"):
+        run_score(settings(sources=(source,), **changes))
+    assert contents(folder) == before
+
+
+def test_a_glob_beside_what_is_written_is_none(folder: Path, settings: Make) -> None:
+    for out in ("one.csv", "days/.hidden.csv", "days/below/one.csv"):
+        (folder / out).parent.mkdir(exist_ok=True)
+        assert plan_score(settings(sources=("days/*.csv",), out=out))
+
+
 # --- rows that cannot be scored -------------------------------------------------------------------
 
 
