@@ -16,6 +16,7 @@ from flowdetect.cli._options import Quiet
 
 if TYPE_CHECKING:
     from flowdetect.jobs._drift_job import DriftRun
+    from flowdetect.jobs._drift_report import DriftReport
 
 __all__ = ["EXAMPLES", "drift"]
 
@@ -98,7 +99,13 @@ def _print(run: DriftRun) -> None:
     )
     if report.p_value is None:
         typer.echo(f"{report.verdict}: {rows}, and a verdict takes {report.min_rows}.")
-        return
+    else:
+        _print_comparisons(report, rows)
+    if report.note is not None:
+        typer.echo(report.note)
+
+
+def _print_comparisons(report: DriftReport, rows: str) -> None:
     typer.echo(f"{report.verdict}: {rows}, p = {report.p_value:.3g}, alpha = {report.alpha:g}")
     score = report.score
     if score is not None:

@@ -26,6 +26,10 @@ from flowdetect.preprocessing._frame import align, as_frame
 
 __all__ = ["DriftMonitor"]
 
+_NO_COUNTS = (
+    "no column was compared: the model holds no counts of its training rows, which flowdetect fit keeps, and "
+    "flowdetect.save with metadata={'drift_reference': reference_of_fit(estimator, X).to_dict()}"
+)
 _SMALLEST_ALPHA = 1e-4
 _MOST_EXAMPLES = 3
 # Draws for the p-value of a column, more of them where many columns make small p-values matter.
@@ -161,15 +165,16 @@ class DriftMonitor:
 
     def report(self) -> DriftReport:
         """Return the verdict on all rows so far."""
+        note = _NO_COUNTS if self.reference is None else None
         if self.n_rows < self.min_rows:
-            return DriftReport(self.n_rows, "too few rows", None, self.alpha, self.min_rows, None, ())
+            return DriftReport(self.n_rows, "too few rows", None, self.alpha, self.min_rows, None, (), note)
         share = self.alpha / 2.0 if self._scores is not None and self._watched else self.alpha
         score = None if self._scores is None else compare_scores(self._scores, self._score_counts, share)
         columns = self._compare_columns(share)
         smallest = min([*(c.p_adjusted for c in columns), *([score.p_value] if score else [])])
         p_value = min(1.0, smallest * (self.alpha / share))
         verdict: Verdict = "drift" if smallest <= share else "no drift seen"
-        return DriftReport(self.n_rows, verdict, p_value, self.alpha, self.min_rows, score, columns)
+        return DriftReport(self.n_rows, verdict, p_value, self.alpha, self.min_rows, score, columns, note)
 
     def counts(self) -> dict[str, Any]:
         """Return what was counted so far, ready for ``json.dumps`` and for `add`."""

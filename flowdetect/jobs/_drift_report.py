@@ -96,6 +96,8 @@ class DriftReport:
         None with too few rows, or where the model has no held-out scores.
     columns : tuple of ColumnDrift
         The most changed one first; empty with too few rows.
+    note : str or None
+        Why no column was compared, where the model cannot tell how they were in training.
     """
 
     n_rows: int
@@ -105,6 +107,7 @@ class DriftReport:
     min_rows: int
     score: ScoreDrift | None
     columns: tuple[ColumnDrift, ...]
+    note: str | None = None
 
     @property
     def table(self) -> pd.DataFrame:

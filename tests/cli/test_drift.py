@@ -82,6 +82,16 @@ def test_a_model_without_counts_of_its_rows(run: Run, beds: pd.DataFrame) -> Non
     assert "nothing to compare" in result.stderr
 
 
+def test_a_report_says_that_no_column_was_compared(run: Run, beds: pd.DataFrame) -> None:
+    detector = flowdetect.FlowOutlierDetector(max_steps=2, random_state=0).fit(beds[["weight", "height"]])
+    flowdetect.save(detector, "bare.flow")
+    for source in ("same.csv", "few.csv"):
+        assert "no column was compared" in run("bare.flow", source).stdout
+    assert "no column was compared" in json.loads(run("bare.flow", "same.csv", "--json").stdout)["note"]
+    assert "no column was compared" not in run("beds.flow", "same.csv").stdout
+    assert json.loads(run("beds.flow", "same.csv", "--json").stdout)["note"] is None
+
+
 def test_settings_from_a_file_and_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("job.toml").write_text('[drift]\nmodel = "beds.flow"\nsources = ["heavy.parquet"]\nalpha = 0.2\n')
     assert json.loads(run("--config", "job.toml", "--json").stdout)["alpha"] == 0.2
