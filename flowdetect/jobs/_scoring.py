@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +70,7 @@ class ScoredRows:
 
 
 def score_batches(
-    rows: Iterator[Rows],
+    rows: Iterable[Rows | pa.RecordBatch],
     model: Model,
     *,
     run_id: str,
@@ -79,11 +79,12 @@ def score_batches(
     members: bool = False,
     typed: bool = False,
 ) -> Iterator[ScoredRows]:
-    """Score rows as they come; a row's score does not depend on the others.
+    """Score rows as they come, one `ScoredRows` for each batch; a row's score does not depend on the others.
 
     Parameters
     ----------
-    rows : iterator of Rows
+    rows : iterable of RecordBatch or Rows
+        Batches of pyarrow with the columns of the model, or what the partitions of `open_sources` yield.
     model : Model
         From `flowdetect.persistence.open_model`.
     run_id : str
@@ -111,9 +112,21 @@ def score_batches(
     whether the score lies below the model's threshold and is empty for a model without; ``status`` is
     "scored", or "unseen category" where a label is one that training never saw: such a row is unlikely by how
     rare new labels are, whatever the label.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd, pyarrow as pa, flowdetect
+    >>> from flowdetect.jobs import score_batches
+    >>> from flowdetect.persistence import open_model
+    >>> X = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 2)), columns=["a", "b"])
+    >>> path = getfixture("tmp_path") / "m.flow"
+    >>> model_id = flowdetect.save(flowdetect.FlowDensity(max_steps=2, random_state=0).fit(X), path)
+    >>> batches = pa.Table.from_pandas(X).to_batches(max_chunksize=80)
+    >>> [scored.batch.num_rows for scored in score_batches(batches, open_model(path), run_id="tonight")]
+    [80, 80, 40]
     """
     schema = schema_of_model(model)
-    for piece in rows:
+    for piece in _numbered(rows):
         columns = output_schema(piece.batch.schema, id_columns, piece.partition)
         frame, positions, refused = cast(piece, schema)
         by_member, scores = _scores(model.estimator, frame, members=members)
@@ -185,6 +198,17 @@ def expected_rate(estimator: Any) -> float | None:
     if calibration is None:
         return None
     return float(1 + np.sum(calibration < estimator.offset_)) / (len(calibration) + 1)
+
+
+def _numbered(rows: Iterable[Rows | pa.RecordBatch]) -> Iterator[Rows]:
+    """Yield rows with their numbers; batches are taken for one source that is called "rows"."""
+    seen = 0
+    for piece in rows:
+        if isinstance(piece, pa.RecordBatch):
+            numbers = np.arange(seen + 1, seen + piece.num_rows + 1)
+            piece = Rows(piece, numbers, partition="rows")
+        seen += piece.batch.num_rows
+        yield piece
 
 
 # --- inside ----------------------------------------------------------------------------------------------
