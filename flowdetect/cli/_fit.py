@@ -34,6 +34,12 @@ _Estimator = Annotated[
 _Drop = Annotated[
     list[str] | None, typer.Option("--drop", metavar="COLUMN", help="Left out of the fit. Repeatable.")
 ]
+_FolderColumns = Annotated[
+    bool | None,
+    typer.Option(
+        "--folder-columns/--no-folder-columns", help="Learn columns of folders (date=2026-11-01) as well."
+    ),
+]
 _TextColumns = Annotated[
     list[str] | None,
     typer.Option(
@@ -64,6 +70,7 @@ def fit(
     format: options.SourceFormat = None,
     query: options.Query = None,
     na_values: options.MissingEntries = None,
+    folder_columns: _FolderColumns = None,
     text_columns: _TextColumns = None,
     quarantine: options.Quarantine = None,
     max_bad_rows: options.MaxBadRows = None,

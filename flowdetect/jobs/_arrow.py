@@ -32,12 +32,18 @@ class _TypedPartition:
         None is standard input.
     added : mapping of str to (str or None), optional
         Names and values of the folders of a partitioned table: ``year=2026``. A column of the file wins.
+
+    Attributes
+    ----------
+    folder_columns : tuple of str
+        Columns that only the names of folders give; known when the schema is.
     """
 
     def __init__(self, path: Path | None, added: Mapping[str, str | None] | None = None) -> None:
         self.path = path
         self.name = STANDARD_INPUT if path is None else str(path)
         self.inside = "rows" if path is None else path.name
+        self.folder_columns: tuple[str, ...] = ()
         self._added = dict(added or {})
         self._schema: pa.Schema | None = None
 
@@ -85,9 +91,9 @@ class _TypedPartition:
 
     def _extended(self, schema: pa.Schema) -> pa.Schema:
         check_names(schema.names, self.name)
-        for name in self._added:
-            if name not in schema.names:
-                schema = schema.append(pa.field(name, pa.string()))
+        self.folder_columns = tuple(name for name in self._added if name not in schema.names)
+        for name in self.folder_columns:
+            schema = schema.append(pa.field(name, pa.string()))
         return schema.remove_metadata()
 
     def _reader(self, n_rows: int = 1) -> Any:

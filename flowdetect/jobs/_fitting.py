@@ -14,6 +14,7 @@ from flowdetect.exceptions import InvalidTableError
 from flowdetect.jobs._drift_reference import TableReference
 from flowdetect.jobs._drift_scores import reference_of_fit
 from flowdetect.jobs._errors import InputError, ModelError, StorageError, UsageError
+from flowdetect.jobs._files import STANDARD_INPUT
 from flowdetect.jobs._locking import lock_of, locked, sweep
 from flowdetect.jobs._logs import log_event, redact_all
 from flowdetect.jobs._rows import Partition
@@ -85,7 +86,9 @@ def run_fit(settings: FitSettings, *, verbose: bool = False) -> FitReport:
         sweep(settings.out)
         trained_on = [{"name": part.name, "sha256": part.fingerprint()} for part in partitions]
         rows = read_rows(partitions, settings)
-        X = _drop(rows.frame, settings.drop)
+        X = _drop(rows.frame, [name for name in settings.drop if name not in rows.left_out])
+        if rows.left_out:
+            log_event("left out, as only the names of folders hold them", columns=list(rows.left_out))
         log_event(
             "fitting",
             rows=len(X),
@@ -158,6 +161,8 @@ def _kinds(estimator: Any) -> dict[str, Any]:
 
 
 def _check_out(settings: FitSettings) -> None:
+    if settings.out == STANDARD_INPUT:
+        raise UsageError("a model is not written to standard output; name a file.")
     folder = os.path.dirname(os.path.realpath(settings.out))
     if not os.path.isdir(folder):
         raise StorageError(f"there is no folder '{folder}' to write '{os.path.basename(settings.out)}' in.")

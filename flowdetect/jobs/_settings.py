@@ -130,6 +130,8 @@ class FitSettings:
         `FlowOutlierDetector` or `FlowDensity`.
     drop : tuple of str
         Columns that are left out of the fit.
+    folder_columns : bool, default=False
+        Learn columns that only the names of folders hold as well, such as ``date=2026-11-01``.
     format, query, na_values
         As for `ScoreSettings`.
     text_columns : tuple of str
@@ -161,6 +163,7 @@ class FitSettings:
     format: str | None = values.setting(None, values.text)
     query: str | None = values.setting(None, values.text)
     na_values: tuple[str, ...] = values.setting((), values.texts)
+    folder_columns: bool = values.setting(False, values.switch)
     text_columns: tuple[str, ...] = values.setting((), values.texts)
     quarantine: str | None = values.setting(None, values.text)
     max_bad_rows: str | None = values.setting(None, values.limit)

@@ -42,10 +42,13 @@ class TrainingRows:
     frame : DataFrame of shape (n_rows, n_columns)
     n_quarantined : int
         Rows that were set aside.
+    left_out : tuple of str
+        Columns that only the names of folders give.
     """
 
     frame: pd.DataFrame
     n_quarantined: int
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +90,8 @@ def read_rows(partitions: Sequence[Partition], settings: FitSettings) -> Trainin
     X = tables[0] if len(tables) == 1 else pd.concat([t[columns] for t in tables], ignore_index=True)
     if X.empty:
         raise InputError(f"'{names[0]}' has no rows; a density needs some to be fitted to.")
-    return TrainingRows(X, quarantine.n_rows)
+    left_out = () if settings.folder_columns else _named_by_folders(typed)
+    return TrainingRows(X.drop(columns=list(left_out)), quarantine.n_rows, left_out)
 
 
 # --- csv -------------------------------------------------------------------------------------------------
@@ -185,6 +189,11 @@ def _check_text_columns(names: Sequence[str], texts: Sequence[_Texts]) -> None:
 def _typed(partition: Partition) -> pd.DataFrame:
     batches = [rows.batch for rows in partition.batches(_BATCH)]
     return pa.Table.from_batches(batches, batches[0].schema).to_pandas()
+
+
+def _named_by_folders(partitions: Sequence[Partition]) -> tuple[str, ...]:
+    found = [name for partition in partitions for name in getattr(partition, "folder_columns", ())]
+    return tuple(dict.fromkeys(found))
 
 
 def _check_names(name: str, names: Sequence[str], first_name: str, first: Sequence[str]) -> None:

@@ -50,6 +50,22 @@ def test_fit_reads_what_score_reads(folder: Path, models: Path) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_columns_of_folders_are_learnt_where_that_is_asked_for(
+    folder: Path, kept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    for day in (1, 2):
+        (folder / f"parts/date=2026-11-0{day}").mkdir(parents=True)
+        pd.read_csv(f"days/day{day}.csv").to_parquet(f"parts/date=2026-11-0{day}/a.parquet")
+    given = {"out": "m.flow", "max_steps": 2, "sources": ("parts",), "folder_columns": kept}
+    with caplog.at_level("INFO", logger="flowdetect.jobs"):
+        run_fit(FitSettings(**given, drop=("visit",)))  # type: ignore[arg-type]
+    assert flowdetect.load("m.flow").encoder_.schema_.names == ["weight", "height", "sex"] + ["date"] * kept
+    assert ("left out, as only the names of folders hold them" in caplog.messages) is not kept
+    run_fit(FitSettings(**given, drop=("visit", "date")))  # type: ignore[arg-type]
+    assert flowdetect.load("m.flow").encoder_.schema_.names == ["weight", "height", "sex"]
+
+
 # --- rows that cannot be used ---------------------------------------------------------------------
 
 
@@ -152,6 +168,7 @@ def test_settings_of_bad_rows_that_do_not_fit(quick: Make, changes: dict[str, ob
         ({"drop": ("ward",)}, UsageError, "the table has no column 'ward' to drop"),
         ({"drop": ("visit", "weight", "height", "sex")}, UsageError, "no column is left to fit"),
         ({"out": "none/m.flow"}, StorageError, "there is no folder '.*none' to write 'm.flow' in"),
+        ({"out": "-"}, UsageError, "a model is not written to standard output"),
         ({"out": "days"}, UsageError, "'days' is a folder"),
         ({"out": "all.parquet"}, UsageError, "'all.parquet' is read by this job"),
         ({"parameters": {"layers": 3}}, UsageError, "has no such parameters: Invalid parameter 'layers'"),
