@@ -27,6 +27,8 @@ _LASTING = (
     *("readonly", "read-only", "authentication failed", "no password", "does not exist"),
     *("disk is full", "no space left", "disk i/o error", "malformed"),
 )
+# Where files lie that a job cannot reach by itself.
+_REMOTE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "ftp", "sftp", "hdfs", "file")
 _COLON = re.compile(r"(?<![:\w\\]):(?=\w)")
 _FIRST_ROWS = 1000  # decide the types of the columns of a query
 
@@ -138,12 +140,17 @@ def split_url(spec: str) -> tuple[str, str | None, str]:
 
 
 def _masked(url: str) -> str:
+    scheme = url.partition("://")[0].lower()
+    if scheme in _REMOTE:
+        raise UsageError(
+            f"'{scheme}://' is no database: copy or mount the files and name their path, or pipe them to '-'."
+        )
     try:
         import sqlalchemy as sa
 
         parsed = sa.make_url(url)
     except ImportError as error:
-        raise UsageError("databases need SQLAlchemy: pip install 'flowdetect[sql]'.") from error
+        raise UsageError("databases need SQLAlchemy: pip install '.[sql]' in flowdetect's folder.") from error
     except Exception as error:
         raise UsageError(
             "a source or target with '://' must be a URL of SQLAlchemy, such as sqlite:///file.db."
@@ -180,7 +187,9 @@ def connect(url: str, name: str, *, must_exist: bool = False) -> Iterator[Any]:
         # Values of rows are no text for messages.
         engine = sa.create_engine(url, hide_parameters=True, poolclass=sa.pool.NullPool)
     except (ImportError, sa.exc.ArgumentError) as error:
-        raise UsageError(f"'{name}' has no driver here: pip install 'flowdetect[sql]'.") from error
+        raise UsageError(
+            f"'{name}' has no driver here: pip install '.[sql]' in flowdetect's folder, or the driver itself."
+        ) from error
     try:
         yield engine
     finally:

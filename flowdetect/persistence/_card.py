@@ -89,6 +89,8 @@ def _text(value: Any) -> Any:
 
 def _short(value: Any) -> str:
     text = str(value)
+    if isinstance(value, dict) and len(text) > _LONGEST_ENTRY:
+        text = f"a table of {', '.join(map(str, value))}"  # its beginning alone would say nothing
     return text if len(text) <= _LONGEST_ENTRY else f"{text[: _LONGEST_ENTRY - 3]}..."
 
 

@@ -23,6 +23,8 @@ def test_the_card(run: Run) -> None:
     assert result.stdout.startswith("FlowOutlierDetector, saved ")
     assert "  weight: " in result.stdout
     assert "owner: ward 3" in result.stdout
+    assert "\ndrift_reference: a table of n_rows, " in result.stdout
+    assert "{'" not in result.stdout.partition("\ndrift_reference")[2]
     manifest = json.loads(run("inspect", "beds.flow", "--json").stdout)
     assert manifest["metadata"]["owner"] == "ward 3"
 

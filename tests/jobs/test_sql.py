@@ -233,6 +233,11 @@ def test_a_url_may_stand_in_the_environment(tmp_path: Path, monkeypatch: pytest.
 def test_what_is_no_url_or_has_no_driver_is_refused() -> None:
     with pytest.raises(UsageError, match="must be a URL of SQLAlchemy"):
         open_sources(["what is://this#t"])
+    for scheme in ("s3", "HTTPS", "file"):
+        with pytest.raises(
+            UsageError, match=f"'{scheme.lower()}://' is no database: copy or mount the files"
+        ):
+            open_sources([f"{scheme}://bucket/a.csv"])
     [partition] = open_sources([f"oracle+nothing://me:{SECRET}@host/db#t"])
     with pytest.raises(UsageError, match="has no driver here") as caught:
         list(partition.batches(5))
