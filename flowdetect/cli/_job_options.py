@@ -21,6 +21,7 @@ __all__ = [
     "MissingEntries",
     "ModelFile",
     "OutFormat",
+    "Prune",
     "Quarantine",
     "Query",
     "Reasons",
@@ -97,6 +98,10 @@ Resume = Annotated[
     typer.Option(
         "--resume/--no-resume", help="Leave alone files of a folder that an interrupted run has finished."
     ),
+]
+Prune = Annotated[
+    bool | None,
+    typer.Option("--prune/--no-prune", help="Remove files of the run before whose sources are gone."),
 ]
 ManifestFile = Annotated[
     str | None,

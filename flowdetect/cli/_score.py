@@ -41,6 +41,7 @@ def score(
     quarantine: options.Quarantine = None,
     max_bad_rows: options.MaxBadRows = None,
     resume: options.Resume = None,
+    prune: options.Prune = None,
     manifest: options.ManifestFile = None,
     metrics: options.MetricsFile = None,
     fail_on: options.FailOn = None,

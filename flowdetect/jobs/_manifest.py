@@ -12,9 +12,17 @@ from flowdetect._utils.files import atomic_file
 from flowdetect.jobs._errors import InputError
 from flowdetect.jobs._files import fingerprint
 from flowdetect.jobs._plan import Plan
+from flowdetect.jobs._sources import SUFFIXES
 from flowdetect.jobs._targets import FolderTarget, storing
 
-__all__ = ["FORMAT_VERSION", "finished_outputs", "forget_progress", "write_manifest", "write_progress"]
+__all__ = [
+    "FORMAT_VERSION",
+    "finished_outputs",
+    "forget_progress",
+    "former_outputs",
+    "write_manifest",
+    "write_progress",
+]
 
 FORMAT = "flowdetect run"
 FORMAT_VERSION = 1
@@ -75,20 +83,47 @@ def finished_outputs(plan: Plan) -> dict[str, dict[str, Any]]:
     return found
 
 
+def former_outputs(plan: Plan) -> list[Path]:
+    """Return the files of the folders that the run before has written and this one does not.
+
+    Only those that are still as it left them: what somebody else has written is nobody's to remove.
+    """
+    if plan.manifest is None or not isinstance(plan.target, FolderTarget):
+        return []
+    found = []
+    for entry in _entries(plan.manifest, None):
+        found += _former(plan.target, entry, entry, plan)
+        if isinstance(plan.quarantine, FolderTarget):
+            found += _former(plan.quarantine, entry, entry.get("quarantine"), plan)
+    return found
+
+
+def _former(target: FolderTarget, entry: dict[str, Any], file: Any, plan: Plan) -> list[Path]:
+    try:
+        output, name = str(entry["output"]), str(file["path"])
+        suffix = next(suffix for suffix in SUFFIXES if name.endswith(f"{output}{suffix}"))
+        path = target.path / f"{output}{suffix}"
+        folder = os.path.realpath(target.path)
+        inside = os.path.commonpath([os.path.realpath(path), folder]) == folder
+        mine = path in [target.file(unit.output) for unit in plan.units]
+        return [path] if inside and not mine and _is(path, file) else []
+    except (KeyError, TypeError, StopIteration):
+        return []
+
+
 def _progress(manifest: Path) -> Path:
     return manifest.with_name(f"{manifest.name}.unfinished")
 
 
-def _entries(path: Path, run_id: str) -> list[dict[str, Any]]:
-    """Return the outputs that a file lists, none if it is of another run or cannot be understood."""
+def _entries(path: Path, run_id: str | None) -> list[dict[str, Any]]:
+    """Return the outputs that a file lists, none if it is of another run (None: of any) or not understood."""
     try:
         if path.stat().st_size > _MOST:
             return []
         content = json.loads(path.read_bytes())
-        known = (content["format"], content["format_version"], content["run_id"])
-        outputs: list[dict[str, Any]] = (
-            content["outputs"] if known == (FORMAT, FORMAT_VERSION, run_id) else []
-        )
+        known = (content["format"], content["format_version"]) == (FORMAT, FORMAT_VERSION)
+        known = known and run_id in (None, content["run_id"])
+        outputs: list[dict[str, Any]] = content["outputs"] if known else []
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
     return outputs if isinstance(outputs, list) and all(isinstance(entry, dict) for entry in outputs) else []

@@ -22,6 +22,7 @@ from flowdetect.jobs._manifest import (
     FORMAT_VERSION,
     finished_outputs,
     forget_progress,
+    former_outputs,
     write_manifest,
     write_progress,
 )
@@ -175,9 +176,23 @@ class _Run:
                 write_progress(plan, self.outputs)
         report = self._report(skipped, begin)
         if plan.manifest is not None:
+            self._clear_up()
             write_manifest(plan.manifest, self._manifest(report, aside))
             forget_progress(plan)
         return report
+
+    def _clear_up(self) -> None:
+        """Remove what the run before has left of sources that are gone, or say that it is still there."""
+        former = former_outputs(self.plan)
+        if not former:
+            return
+        if not self.settings.prune:
+            log_event("not of this run, and left as they are", files=len(former), such_as=str(former[0]))
+            return
+        for path in former:
+            with storing(str(path)):
+                path.unlink()
+        log_event("removed, as their sources are gone", files=len(former))
 
     # --- scoring --------------------------------------------------------------------------------------
 

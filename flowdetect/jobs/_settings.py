@@ -53,6 +53,9 @@ class ScoreSettings:
     resume : bool, default=False
         Leave alone the files of a folder that an interrupted run has finished, if they are still as it left
         them.
+    prune : bool, default=False
+        Remove the files of a folder that the run before has written and this one does not, as their sources
+        are gone, if they are still as it left them. Without it they stay, and the log says so.
     manifest : str, optional
         File that says what a run did, written last. By default beside the target; none for other targets.
     metrics : str, optional
@@ -90,6 +93,7 @@ class ScoreSettings:
     quarantine: str | None = values.setting(None, values.text)
     max_bad_rows: str | None = values.setting(None, values.limit)
     resume: bool = values.setting(False, values.switch)
+    prune: bool = values.setting(False, values.switch)
     manifest: str | None = values.setting(None, values.text)
     metrics: str | None = values.setting(None, values.text)
     fail_on: tuple[str, ...] = values.setting((), values.some_of(*_FAIL_ON))

@@ -288,6 +288,52 @@ def test_resume_loses_no_quarantined_row(bad: Path, settings: Make, monkeypatch:
     assert len(pd.read_csv("q.csv")) == 3
 
 
+@pytest.mark.parametrize("prune", [False, True])
+def test_files_of_sources_that_are_gone(
+    folder: Path, settings: Make, prune: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {"sources": ("days/*.csv",), "out": "scored/", "quarantine": "refused/"}
+    run_score(settings(**given))
+    for day in (2, 3):
+        (folder / f"days/day{day}.csv").rename(folder / f"gone{day}.csv")
+    (folder / "scored/day3.parquet").write_bytes(b"of somebody else")
+    (folder / "scored/mine.txt").write_text("mine")
+    with caplog.at_level("INFO", logger="flowdetect.jobs"):
+        run_score(settings(**given, prune=prune))
+    left = {"scored/day1.parquet", "scored/day3.parquet", "scored/mine.txt", "scored/_run.json"}
+    left |= {"refused/day1.parquet"}
+    kept = {"scored/day2.parquet", "refused/day2.parquet", "refused/day3.parquet"}
+    found = {name for name in contents(folder) if name.startswith(("scored/", "refused/"))}
+    assert found == (left if prune else left | kept)
+    said = "removed, as their sources are gone" if prune else "not of this run, and left as they are"
+    assert said in caplog.messages
+    outputs = json.loads((folder / "scored/_run.json").read_text())["outputs"]
+    assert [entry["output"] for entry in outputs] == ["day1"]
+
+
+def test_a_record_that_names_files_elsewhere_removes_none(folder: Path, settings: Make) -> None:
+    run_score(settings(sources=("days/day1.csv",), out="scored/"))
+    record = folder / "scored/_run.json"
+    content = json.loads(record.read_text())
+    (folder / "precious.parquet").write_bytes((folder / "scored/day1.parquet").read_bytes())
+    content["outputs"][0] |= {"output": "../precious", "path": "scored/../precious.parquet"}
+    content["outputs"].append({"output": 3})
+    record.write_text(json.dumps(content))
+    run_score(settings(sources=("days/day2.csv",), out="scored/", prune=True))
+    assert (folder / "precious.parquet").exists()
+
+
+def test_what_stops_a_folder_leaves_the_finished_files(bad: Path, settings: Make) -> None:
+    run_score(settings(sources=("days/day1.csv", "days/day3.csv"), out="scored/"))
+    before = (bad / "scored/_run.json").read_bytes()
+    (bad / "scored/day1.parquet").write_bytes(b"old")
+    with pytest.raises(InputError, match="name a quarantine"):
+        run_score(settings(sources=("days",), out="scored/"))
+    assert len(pd.read_parquet("scored/day1.parquet")) == 40
+    assert not (bad / "scored/day2.parquet").exists()
+    assert (bad / "scored/_run.json").read_bytes() == before
+
+
 def test_what_a_killed_run_has_left_is_removed(folder: Path, settings: Make) -> None:
     for name in (".out.parquet.abc.part", ".q.csv.abc.part", ".other.csv.abc.part"):
         (folder / name).write_text("half")
