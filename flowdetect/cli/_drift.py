@@ -11,7 +11,7 @@ import typer
 from flowdetect.cli import _job_options as options
 from flowdetect.cli._common import PICTURES, save_figure
 from flowdetect.cli._errors import FOUND, USAGE, CommandError
-from flowdetect.cli._jobs import config_file, print_json, running
+from flowdetect.cli._jobs import config_file, print_json, print_plan, running
 from flowdetect.cli._options import Quiet
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def drift(
     fail_on: _FailOn = None,
     sha256: options.Sha256 = None,
     batch_rows: options.BatchRows = None,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
     log_format: options.LogFormat = None,
     quiet: Quiet = False,
@@ -59,15 +60,15 @@ def drift(
     """
     flags = {name: value for name, value in locals().items() if name not in _NO_SETTINGS}
     with running(log_format, quiet=quiet):
-        found = _drift(flags, config, as_json=json)
+        found = _drift(flags, config, dry_run=dry_run, as_json=json)
     if found:
         raise typer.Exit(FOUND)
 
 
-_NO_SETTINGS = ("config", "json", "log_format", "quiet")
+_NO_SETTINGS = ("config", "dry_run", "json", "log_format", "quiet")
 
 
-def _drift(flags: dict[str, Any], config: str | None, *, as_json: bool) -> bool:
+def _drift(flags: dict[str, Any], config: str | None, *, dry_run: bool, as_json: bool) -> bool:
     """Run the job; return whether it was asked to fail on drift and there is some."""
     from flowdetect.jobs._settings import DriftSettings, read_settings
 
@@ -80,8 +81,11 @@ def _drift(flags: dict[str, Any], config: str | None, *, as_json: bool) -> bool:
     )
     if settings.plot is not None and not settings.plot.lower().endswith(PICTURES):
         raise CommandError(f"--plot must end in {', '.join(PICTURES)}; got '{settings.plot}'.", USAGE)
-    from flowdetect.jobs._drift_job import run_drift
+    from flowdetect.jobs._drift_job import plan_drift, run_drift
 
+    if dry_run:
+        print_plan(plan_drift(settings), as_json=as_json)
+        return False
     run = run_drift(settings)
     if as_json:
         print_json(run.to_dict())

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flowdetect.cli import _job_options as options
 from flowdetect.cli._errors import USAGE, CommandError
-from flowdetect.cli._jobs import config_file, print_json, running
+from flowdetect.cli._jobs import config_file, print_json, print_plan, running
 from flowdetect.cli._options import Quiet
+
+if TYPE_CHECKING:
+    from flowdetect.jobs._settings import FitSettings
 
 __all__ = ["EXAMPLES", "fit"]
 
@@ -79,6 +82,7 @@ def fit(
     seed: _Seed = None,
     max_steps: _Steps = None,
     wait: options.Wait = None,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
     log_format: options.LogFormat = None,
     quiet: Quiet = False,
@@ -91,26 +95,39 @@ def fit(
     """
     flags = {name: value for name, value in locals().items() if name not in _NO_SETTINGS}
     with running(log_format, quiet=quiet):
-        _fit(what or [], config, flags, as_json=json, verbose=not quiet and log_format is None)
+        settings = _settings(what or [], config, flags)
+        if dry_run:
+            _print_plan(settings, as_json=json)
+        else:
+            _fit(settings, as_json=json, verbose=not quiet and log_format is None)
 
 
-_NO_SETTINGS = ("what", "config", "json", "log_format", "quiet")
+_NO_SETTINGS = ("what", "config", "dry_run", "json", "log_format", "quiet")
 
 
-def _fit(what: list[str], config: str | None, flags: dict[str, Any], *, as_json: bool, verbose: bool) -> None:
+def _settings(what: list[str], config: str | None, flags: dict[str, Any]) -> FitSettings:
     from flowdetect.jobs._settings import FitSettings, read_settings
 
     files = [name for name in what if name.lower().endswith(".toml")]
     if len(files) > 1 or (files and config is not None):
         raise CommandError("name one TOML file.", USAGE)
     tables = tuple(name for name in what if name not in files)
-    settings = read_settings(
+    return read_settings(
         FitSettings,
         "fit",
         config=config_file(files[0] if files else config, "fit"),
         environment=os.environ,
         flags=flags | {"sources": tables},
     )
+
+
+def _print_plan(settings: FitSettings, *, as_json: bool) -> None:
+    from flowdetect.jobs._fitting import plan_fit
+
+    print_plan(plan_fit(settings), as_json=as_json)
+
+
+def _fit(settings: FitSettings, *, as_json: bool, verbose: bool) -> None:
     from flowdetect.jobs._fitting import run_fit
 
     report = run_fit(settings, verbose=verbose)

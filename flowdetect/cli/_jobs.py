@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import typer
+
 from flowdetect.cli._errors import STORAGE, USAGE, CommandError, reported
 from flowdetect.jobs._logs import FORMATS, LOGGER, log_event, logging_to, warnings_logged
 from flowdetect.jobs._stopping import stoppable
 
-__all__ = ["config_file", "print_json", "running"]
+__all__ = ["config_file", "print_json", "print_plan", "running"]
 
 
 @contextmanager
@@ -42,6 +44,24 @@ def running(log_format: str | None, *, quiet: bool) -> Iterator[None]:
 def config_file(given: str | None, section: str) -> str | None:
     """Return the TOML file: that of the flag, or of the environment variable."""
     return given or os.environ.get(f"FLOWDETECT_{section.upper()}_CONFIG") or None
+
+
+def print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
+    """Print what a job would do: a line for each fact, or JSON.
+
+    Raises
+    ------
+    CommandError
+        If standard output is closed.
+    """
+    if as_json:
+        print_json(plan)
+        return
+    for name, value in plan.items():
+        entries = value.items() if isinstance(value, dict) else [("", value)]
+        typer.echo(
+            "\n".join(f"{name} {key}: {entry}" if key else f"{name}: {entry}" for key, entry in entries)
+        )
 
 
 def print_json(content: dict[str, Any]) -> None:

@@ -100,9 +100,12 @@ def _score(flags: dict[str, Any], config: str | None, *, dry_run: bool, as_json:
 
 
 def _print_plan(settings: Any, *, as_json: bool) -> None:
+    from flowdetect.jobs._dry_run import check_places
     from flowdetect.jobs._plan import plan_score
 
-    plan = plan_score(settings).describe()
+    planned = plan_score(settings)
+    check_places(planned)
+    plan = planned.describe()
     if as_json:
         print_json(plan)
         return

@@ -165,16 +165,24 @@ class DriftMonitor:
 
     def report(self) -> DriftReport:
         """Return the verdict on all rows so far."""
-        note = _NO_COUNTS if self.reference is None else None
         if self.n_rows < self.min_rows:
-            return DriftReport(self.n_rows, "too few rows", None, self.alpha, self.min_rows, None, (), note)
+            return DriftReport(
+                self.n_rows, "too few rows", None, self.alpha, self.min_rows, None, (), self.note
+            )
         share = self.alpha / 2.0 if self._scores is not None and self._watched else self.alpha
         score = None if self._scores is None else compare_scores(self._scores, self._score_counts, share)
         columns = self._compare_columns(share)
         smallest = min([*(c.p_adjusted for c in columns), *([score.p_value] if score else [])])
         p_value = min(1.0, smallest * (self.alpha / share))
         verdict: Verdict = "drift" if smallest <= share else "no drift seen"
-        return DriftReport(self.n_rows, verdict, p_value, self.alpha, self.min_rows, score, columns, note)
+        return DriftReport(
+            self.n_rows, verdict, p_value, self.alpha, self.min_rows, score, columns, self.note
+        )
+
+    @property
+    def note(self) -> str | None:
+        """Why no column is compared; None where some can be."""
+        return _NO_COUNTS if self.reference is None else None
 
     def counts(self) -> dict[str, Any]:
         """Return what was counted so far, ready for ``json.dumps`` and for `add`."""

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from flowdetect.exceptions import ConfigurationError, FlowDetectError
 from flowdetect.jobs._casting import cast
 from flowdetect.jobs._drift import DriftMonitor
 from flowdetect.jobs._drift_report import DriftReport
+from flowdetect.jobs._dry_run import check_file
 from flowdetect.jobs._errors import ModelError, UsageError
 from flowdetect.jobs._fitting import reference_of
-from flowdetect.jobs._logs import log_event
-from flowdetect.jobs._plan import checked_model
+from flowdetect.jobs._logs import log_event, redact_all
+from flowdetect.jobs._plan import checked_model, describe_model, no_rows
 from flowdetect.jobs._scoring import schema_of_model
 from flowdetect.jobs._settings import DriftSettings
 from flowdetect.jobs._sources import check_same_columns, open_sources
 from flowdetect.jobs._stopping import check_stop
 from flowdetect.persistence import Model
 
-__all__ = ["DriftRun", "run_drift"]
+__all__ = ["DriftRun", "plan_drift", "run_drift"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,32 @@ def run_drift(settings: DriftSettings) -> DriftRun:
     report = monitor.report()
     log_event("looked for drift", rows=n_read, left_out=n_left_out, verdict=report.verdict)
     return DriftRun(report, model.model_id, n_read, n_left_out)
+
+
+def plan_drift(settings: DriftSettings) -> dict[str, Any]:
+    """Return what `run_drift` would do, as texts, lists and dicts without secrets; no row is compared.
+
+    Raises
+    ------
+    JobError
+        Of the kind that the job itself would end with.
+    """
+    model = checked_model(settings.model, settings.sha256)
+    monitor = _monitor(model, settings)
+    sources = open_sources(
+        settings.sources, format=settings.format, query=settings.query, missing_texts=settings.na_values
+    )
+    for partition in check_same_columns(sources):
+        cast(no_rows(partition), schema_of_model(model))
+    if settings.plot is not None:
+        check_file(settings.plot)
+    names = [source.name for source in sources]
+    return {
+        "model": {"path": settings.model, **describe_model(model)},
+        "sources": names,
+        "note": monitor.note,
+        "settings": redact_all(asdict(settings) | {"sources": names}),
+    }
 
 
 def _monitor(model: Model, settings: DriftSettings) -> DriftMonitor:

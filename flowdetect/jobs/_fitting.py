@@ -13,6 +13,7 @@ import pandas as pd
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.jobs._drift_reference import TableReference
 from flowdetect.jobs._drift_scores import reference_of_fit
+from flowdetect.jobs._dry_run import check_file
 from flowdetect.jobs._errors import InputError, ModelError, StorageError, UsageError
 from flowdetect.jobs._files import STANDARD_INPUT
 from flowdetect.jobs._locking import lock_of, locked, sweep
@@ -21,10 +22,10 @@ from flowdetect.jobs._rows import Partition
 from flowdetect.jobs._settings import FitSettings
 from flowdetect.jobs._sources import open_sources
 from flowdetect.jobs._targets import storing
-from flowdetect.jobs._training_rows import read_rows
+from flowdetect.jobs._training_rows import TrainingRows, read_rows
 from flowdetect.persistence import Model, save
 
-__all__ = ["FitReport", "reference_of", "run_fit"]
+__all__ = ["FitReport", "plan_fit", "reference_of", "run_fit"]
 
 REFERENCE = "drift_reference"
 
@@ -74,19 +75,12 @@ def run_fit(settings: FitSettings, *, verbose: bool = False) -> FitReport:
     """
     begin = time.monotonic()
     estimator = _estimator(settings, verbose=verbose)
-    _check_out(settings)
-    if settings.quarantine is None and (settings.limit.rows or settings.limit.share):
-        raise UsageError("a limit for bad rows needs a quarantine to set them aside in.")
-    partitions = open_sources(
-        settings.sources, format=settings.format, query=settings.query, missing_texts=settings.na_values
-    )
-    for written in (settings.out, settings.quarantine):
-        _check_not_read(written, partitions)
+    partitions = _checked_sources(settings)
     with locked([lock_of(os.path.realpath(settings.out))], settings.out, wait=settings.wait):
         sweep(settings.out)
         trained_on = [{"name": part.name, "sha256": part.fingerprint()} for part in partitions]
         rows = read_rows(partitions, settings)
-        X = _drop(rows.frame, [name for name in settings.drop if name not in rows.left_out])
+        X = _learnt(rows, settings)
         if rows.left_out:
             log_event("left out, as only the names of folders hold them", columns=list(rows.left_out))
         log_event(
@@ -113,6 +107,34 @@ def run_fit(settings: FitSettings, *, verbose: bool = False) -> FitReport:
     )
     log_event("fitted", model_id=model_id, path=settings.out, seconds=round(report.seconds, 3))
     return report
+
+
+def plan_fit(settings: FitSettings) -> dict[str, Any]:
+    """Return what `run_fit` would do, as texts, numbers, lists and dicts without secrets; nothing is written.
+
+    The rows are read, so that those that cannot be used are found.
+
+    Raises
+    ------
+    JobError
+        Of the kind that the fit itself would end with before it trains.
+    """
+    estimator = _estimator(settings, verbose=False)
+    partitions = _checked_sources(settings)
+    check_file(settings.out)
+    rows = read_rows(partitions, settings, dry=True)
+    X = _learnt(rows, settings)
+    return {
+        "estimator": type(estimator).__name__,
+        "sources": [partition.name for partition in partitions],
+        "output": settings.out,
+        "quarantine": settings.quarantine,
+        "n_rows": len(X),
+        "n_quarantined": rows.n_quarantined,
+        "columns": {str(name): str(dtype) for name, dtype in X.dtypes.items()},
+        "left_out": list(rows.left_out),
+        "settings": redact_all(asdict(settings) | {"sources": [each.name for each in partitions]}),
+    }
 
 
 def reference_of(model: Model) -> TableReference | None:
@@ -150,6 +172,22 @@ def _estimator(settings: FitSettings, *, verbose: bool) -> Any:
     except ValueError as error:
         raise UsageError(f"a {kind.__name__} has no such parameters: {str(error).splitlines()[0]}") from error
     return estimator
+
+
+def _checked_sources(settings: FitSettings) -> list[Partition]:
+    _check_out(settings)
+    if settings.quarantine is None and (settings.limit.rows or settings.limit.share):
+        raise UsageError("a limit for bad rows needs a quarantine to set them aside in.")
+    partitions = open_sources(
+        settings.sources, format=settings.format, query=settings.query, missing_texts=settings.na_values
+    )
+    for written in (settings.out, settings.quarantine):
+        _check_not_read(written, partitions)
+    return partitions
+
+
+def _learnt(rows: TrainingRows, settings: FitSettings) -> pd.DataFrame:
+    return _drop(rows.frame, [name for name in settings.drop if name not in rows.left_out])
 
 
 def _kinds(estimator: Any) -> dict[str, Any]:

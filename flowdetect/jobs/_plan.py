@@ -28,7 +28,7 @@ from flowdetect.jobs._targets import RUN_KEY, FileTarget, FolderTarget, Target, 
 from flowdetect.persistence import Model, open_model
 from flowdetect.preprocessing import TableSchema
 
-__all__ = ["Plan", "Unit", "checked_model", "describe_model", "path_of", "plan_score"]
+__all__ = ["Plan", "Unit", "checked_model", "describe_model", "no_rows", "path_of", "plan_score"]
 
 _SINGLE = "rows"
 # Settings that the values of the output depend on.
@@ -122,7 +122,7 @@ def plan_score(settings: ScoreSettings) -> Plan:
     manifest = _manifest_path(settings, target)
     _check_paths(settings, partitions, [target, quarantine], manifest)
     for partition in partitions if isinstance(target, FolderTarget) else check_same_columns(partitions):
-        cast(_nothing(partition), schema)
+        cast(no_rows(partition), schema)
         output_schema(partition.schema, settings.id_columns, partition.name)
     fingerprints = {partition.name: partition.fingerprint() for partition in partitions}
     _check_run_key(settings, partitions, fingerprints)
@@ -183,7 +183,7 @@ def _units(
         schema = output_schema(parts[0].schema, settings.id_columns, parts[0].name)
         typed = target.has_types and all(isinstance(part, CsvPartition) for part in parts)
         if typed:
-            schema = with_types(schema, types_of_texts(_nothing(parts[0]), model))
+            schema = with_types(schema, types_of_texts(no_rows(parts[0]), model))
         return Unit(output, tuple(parts), schema, typed)
 
     if not isinstance(target, FolderTarget):
@@ -193,7 +193,7 @@ def _units(
         yield unit(name, [partition])
 
 
-def _nothing(partition: Partition) -> Rows:
+def no_rows(partition: Partition) -> Rows:
     """Return no rows of a partition, to check its columns with."""
     return Rows(
         pa.RecordBatch.from_pylist([], partition.schema),

@@ -18,7 +18,7 @@ from flowdetect.jobs._arrow import check_names, numbered
 from flowdetect.jobs._errors import InputError, JobError, TryAgainError, UsageError
 from flowdetect.jobs._rows import Rows
 
-__all__ = ["SqlPartition", "connect", "split_url", "sql_errors", "table_named"]
+__all__ = ["SqlPartition", "connect", "database_file", "split_url", "sql_errors", "table_named"]
 
 _SECRETS = re.compile(r"(?i)pass|pwd|secret|token|key|credential")
 # What drivers call operational though it will be the same tomorrow.
@@ -181,7 +181,9 @@ def connect(url: str, name: str, *, must_exist: bool = False) -> Iterator[Any]:
     """
     import sqlalchemy as sa
 
-    if must_exist and _absent_file(sa.make_url(url)):
+    path = database_file(sa.make_url(url))
+    # Opening it would make an empty one.
+    if must_exist and path is not None and not os.path.exists(path):
         raise InputError(f"there is no file for '{name}'.")
     try:
         # Values of rows are no text for messages.
@@ -196,11 +198,11 @@ def connect(url: str, name: str, *, must_exist: bool = False) -> Iterator[Any]:
         engine.dispose()
 
 
-def _absent_file(url: Any) -> bool:
-    """Return whether opening a database would make an empty one."""
-    path = url.database or ":memory:"
+def database_file(url: Any) -> str | None:
+    """Return the file that a database is; None for a server and for one in memory."""
+    path: str = url.database or ":memory:"
     is_file = url.get_backend_name() in ("sqlite", "duckdb") and not path.startswith((":", "file:", "md:"))
-    return is_file and not os.path.exists(path)
+    return path if is_file else None
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from flowdetect.jobs._errors import StorageError, TryAgainError, UsageError
-from flowdetect.jobs._sql import connect, split_url, sql_errors
+from flowdetect.jobs._sql import connect, database_file, split_url, sql_errors
 from flowdetect.jobs._targets import RUN_KEY, Writer
 
 __all__ = ["SqlTarget"]
@@ -95,6 +96,33 @@ class SqlTarget:
                     f"'{self.name}' holds {found} rows of this run after {writer.n_rows} were written."
                 )
 
+    def check(self, schema: pa.Schema) -> None:
+        """Reach the database and look whether the table, if it is there, has the columns; nothing is changed.
+
+        Raises
+        ------
+        StorageError
+            If a column is absent, or the file of the database cannot be written.
+        TryAgainError
+            If the database cannot be reached.
+        UsageError
+            If there is no driver for it.
+        """
+        import sqlalchemy as sa
+
+        names = [*schema.names, *([] if self._run_key is None else [RUN_KEY])]
+        for field in schema:
+            _sql_type(field, self.name)
+        path = database_file(sa.make_url(self._url))
+        with sql_errors(self.name, StorageError), connect(self._url, self.name) as engine:
+            if path is not None and not os.path.exists(path):
+                path = os.path.dirname(os.path.abspath(path))
+            elif sa.inspect(engine).has_table(self._table, schema=self._schema):
+                with engine.connect() as connection:
+                    self._check_columns(connection, names)
+        if path is not None and not os.access(path, os.W_OK):
+            raise StorageError(f"'{self.name}' cannot be written: '{path}' is read-only or not there.")
+
     def _claim(self, connection: Any) -> None:
         """Keep a second run from writing what this one is about to look for."""
         if connection.dialect.name == "sqlite":
@@ -113,10 +141,15 @@ class SqlTarget:
         if not sa.inspect(connection).has_table(self._table, schema=self._schema):
             table.create(connection)
             return
+        self._check_columns(connection, [column.name for column in table.c])
+
+    def _check_columns(self, connection: Any, names: Sequence[str]) -> None:
+        import sqlalchemy as sa
+
         # Without asking for types: not every database can tell them.
         nothing = sa.select(sa.text("*")).select_from(sa.table(self._table, schema=self._schema))
         there = set(connection.execute(nothing.where(sa.false())).keys())
-        absent = [column.name for column in table.c if column.name not in there]
+        absent = [name for name in names if name not in there]
         if RUN_KEY in absent:
             raise StorageError(
                 f"'{self.name}' lacks the column '{RUN_KEY}', by which the rows of a run are replaced: ALTER "

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from flowdetect.jobs._csv import CsvPartition
+from flowdetect.jobs._dry_run import check_file
 from flowdetect.jobs._errors import InputError, UsageError
 from flowdetect.jobs._files import reading
 from flowdetect.jobs._parsing import drop_missing_texts, parse_numbers
@@ -61,8 +62,8 @@ class _Texts:
     rejected: tuple[Rejected, ...]
 
 
-def read_rows(partitions: Sequence[Partition], settings: FitSettings) -> TrainingRows:
-    """Read all rows, and write those that cannot be used to the quarantine.
+def read_rows(partitions: Sequence[Partition], settings: FitSettings, *, dry: bool = False) -> TrainingRows:
+    """Read all rows, and write those that cannot be used to the quarantine, unless the run is dry.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def read_rows(partitions: Sequence[Partition], settings: FitSettings) -> Trainin
     for each in texts[1:]:
         _check_names(each.name, each.rows.column_names, texts[0].name, texts[0].rows.column_names)
     quarantine = Quarantine(settings.limit)
-    with _opened(settings.quarantine) as aside:
+    with _opened(settings.quarantine, dry=dry) as aside:
         kept = _usable(texts, settings, quarantine, aside)
     tables = [_frame(kept, settings, texts[0].name)] if texts else []
     typed = [partition for partition in partitions if not isinstance(partition, CsvPartition)]
@@ -202,12 +203,16 @@ def _check_names(name: str, names: Sequence[str], first_name: str, first: Sequen
 
 
 @contextmanager
-def _opened(spec: str | None) -> Iterator[Writer | None]:
+def _opened(spec: str | None, *, dry: bool) -> Iterator[Writer | None]:
     if spec is None:
         yield None
         return
     target = None if spec == "-" else open_target(spec)
     if not isinstance(target, FileTarget):
         raise UsageError("the quarantine of a fit must be a file.")
+    if dry:
+        check_file(target.path)
+        yield Writer(target.name, lambda batch: None)
+        return
     with target.begin("rows", QUARANTINE) as writer:
         yield writer

@@ -92,6 +92,18 @@ def test_a_report_says_that_no_column_was_compared(run: Run, beds: pd.DataFrame)
     assert json.loads(run("beds.flow", "same.csv", "--json").stdout)["note"] is None
 
 
+def test_a_plan_compares_nothing(run: Run, ward: Path) -> None:
+    before = sorted(ward.iterdir())
+    plan = json.loads(run("beds.flow", "heavy.parquet", "--dry-run", "--json", "--fail-on", "drift").stdout)
+    assert (plan["sources"], plan["note"]) == (["heavy.parquet"], None)
+    assert "model path: beds.flow\n" in run("beds.flow", "same.csv", "--dry-run").stdout
+    assert run("beds.flow", "same.csv", "--dry-run", "--plot", "/proc/a.png").exit_code == 5
+    Path("other.csv").write_text("weight\n1\n")
+    assert run("beds.flow", "other.csv", "--dry-run").exit_code == 3
+    Path("other.csv").unlink()
+    assert sorted(ward.iterdir()) == before
+
+
 def test_settings_from_a_file_and_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("job.toml").write_text('[drift]\nmodel = "beds.flow"\nsources = ["heavy.parquet"]\nalpha = 0.2\n')
     assert json.loads(run("--config", "job.toml", "--json").stdout)["alpha"] == 0.2

@@ -46,6 +46,23 @@ def test_a_file_of_settings(fit: Fit, ward: Path, monkeypatch: pytest.MonkeyPatc
     assert flowdetect.load("variable.flow").n_layers == 1
 
 
+def test_a_plan_of_a_fit_writes_nothing(fit: Fit, ward: Path) -> None:
+    with open("new.csv", "a") as file:
+        file.write("b,n.v.,170,F\n")
+    before = sorted(ward.iterdir())
+    asked = ["new.csv", "--out", "m.flow", "--drop", "bed", "--quarantine", "q.csv", "--dry-run"]
+    plan = json.loads(fit(*asked, "--json").stdout)
+    assert (plan["n_rows"], plan["n_quarantined"], plan["output"]) == (50, 1, "m.flow")
+    assert list(plan["columns"]) == ["weight", "height", "sex"]
+    assert plan["columns"]["weight"] == "float64"
+    assert "columns weight: float64\n" in fit(*asked).stdout
+    for place in (["--out", "/proc/m.flow"], ["--quarantine", "/proc/q.csv"]):
+        result = fit(*asked, *place)
+        assert result.exit_code == 5
+        assert "'/proc' cannot be written" in result.stderr
+    assert sorted(ward.iterdir()) == before
+
+
 def test_thresholds(fit: Fit, ward: Path) -> None:
     quick = ["--drop", "bed", "--max-steps", 2, "-q", "--out", "m.flow"]
     assert fit("new.csv", "--false-alarm-rate", 0.1, *quick).exit_code == 0

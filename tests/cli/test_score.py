@@ -1,6 +1,8 @@
+import contextlib
 import io
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -101,9 +103,40 @@ def test_passwords_stay_out_of_sight(score: Score, ward: Path, monkeypatch: pyte
     shown = [score("beds.flow", "env:CLINIC_DB#beds", "--out", "out.csv", "--log-format", "json")]
     shown += [score("beds.flow", "new.csv", "--out", "env:CLINIC_DB#scores")]
     shown += [score("beds.flow", "new.csv", "--out", "env:CLINIC_DB#scores", "--dry-run")]
-    assert [result.exit_code for result in shown] == [75, 75, 0]
+    shown += [score("beds.flow", "new.csv", "--out", "out.csv", "--dry-run", "--run-key", "pwd=xyzzy")]
+    assert [result.exit_code for result in shown] == [75, 75, 75, 0]
     assert not [result.output for result in shown if "xyzzy" in result.output]
-    assert "me:***@localhost" in shown[2].stdout
+    assert "me:***@localhost" in shown[2].stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--out", "/proc/out.csv"], 5, "'/proc' cannot be written"),
+        (["--out", "/proc/a/b/"], 5, "'/proc/a/b' cannot be written"),
+        (["--out", "new.csv/b/"], 5, "'new.csv/b' cannot be written: Not a directory"),
+        (["--out", "o.csv", "--quarantine", "/proc/q.csv"], 5, "'/proc' cannot be written"),
+        (["--out", "o.csv", "--metrics", "/proc/m.prom"], 5, "'/proc' cannot be written"),
+        (["--out", "oracle+nothing://h/db#t"], 2, "has no driver here"),
+        (["--out", "sqlite:///none/x.db#t"], 5, "cannot be written: '.*none' is read-only or not there"),
+        (["--out", "sqlite:///there.db#scores"], 5, "lacks column 'bed'"),
+    ],
+)
+def test_a_dry_run_finds_what_cannot_be_written(
+    score: Score, ward: Path, arguments: list[str], code: int, message: str
+) -> None:
+    with contextlib.closing(sqlite3.connect("there.db")) as connection:
+        connection.execute("CREATE TABLE scores (run_id TEXT)")
+    before = sorted(ward.iterdir())
+    result = score("beds.flow", "new.csv", *arguments, "--dry-run")
+    assert result.exit_code == code, result.output
+    assert re.search(message, sentence(result))
+    assert sorted(ward.iterdir()) == before
+
+
+def test_a_dry_run_makes_no_database(score: Score, ward: Path) -> None:
+    assert score("beds.flow", "new.csv", "--out", "sqlite:///new.db#t", "--dry-run").exit_code == 0
+    assert not (ward / "new.db").exists()
 
 
 # --- exit codes -----------------------------------------------------------------------------------
