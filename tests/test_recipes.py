@@ -96,7 +96,7 @@ def test_the_crontab_has_a_schedule() -> None:
 def test_the_container_file_has_known_instructions() -> None:
     text = re.sub(r"\\\n", " ", (FOLDER / "Containerfile").read_text())
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert {line.split()[0] for line in lines} <= {"FROM", "ENV", "RUN", "USER", "ENTRYPOINT", "CMD"}
+    assert {line.split()[0] for line in lines} <= {"FROM", "COPY", "ENV", "RUN", "USER", "ENTRYPOINT", "CMD"}
 
 
 def test_alerts_use_metrics_that_exist() -> None:
