@@ -15,7 +15,7 @@ from flowdetect.estimators._likelihood import LikelihoodEstimator
 from flowdetect.estimators._noise import NoiseModel, check_scales, read_units, value_scales
 from flowdetect.estimators._rows import EncodedRows
 from flowdetect.exceptions import ConfigurationError
-from flowdetect.preprocessing import TableEncoder
+from flowdetect.preprocessing import TableEncoder, TableSchema
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +101,7 @@ class DenoisingEstimator(LikelihoodEstimator):
             gradient = self._noisy_gradient(matrix, self._with_noise(given, scales[rows]))
             found = self.noise_.shift(matrix, gradient, scales[rows])
             shifts[rows, columns] = found * value_scales(self.encoder_)
-        return _moved(X, shifts, np.flatnonzero(self.noise_.units))
+        return _moved(X, shifts, np.flatnonzero(self.noise_.units), self.encoder_.schema_)
 
     # --- fitting ----------------------------------------------------------------------------------
 
@@ -246,11 +246,18 @@ class DenoisingEstimator(LikelihoodEstimator):
         return np.concatenate(parts)
 
 
-def _moved(X: Any, shifts: np.ndarray, columns: np.ndarray) -> Any:
-    """Return a table with the shifts added to some columns of numbers, which become float64."""
+def _moved(X: Any, shifts: np.ndarray, columns: np.ndarray, schema: TableSchema) -> Any:
+    """Return a table with the shifts added to some columns of numbers, which become float64.
+
+    Shifts and columns are in the order of the schema, the table is in that of the caller.
+    """
     if not isinstance(X, pd.DataFrame):
         return X + shifts
+    places = np.arange(X.shape[1])
+    if schema.container == "frame":
+        places = X.columns.get_indexer(pd.Index(schema.names, tupleize_cols=False))
     moved = X.copy()
-    for position in columns:
-        moved.isetitem(position, as_floats(X.iloc[:, position]) + shifts[:, position])
+    for column in columns:
+        place = int(places[column])
+        moved.isetitem(place, as_floats(X.iloc[:, place]) + shifts[:, column])
     return moved

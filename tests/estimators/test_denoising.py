@@ -174,6 +174,17 @@ def test_only_numbers_move(quick, table, new_rows):
     assert (drawn.dtypes == table.dtypes).all()
 
 
+def test_columns_are_found_by_name_in_whatever_order(quick):
+    rows = pd.DataFrame(gaussian_rows(200), columns=["a", "b", "c"])
+    density = quick("density", noise_scales=(0.2, 1.0), max_steps=5).fit(rows)
+    whole = density.denoise(rows, 0.5)
+    turned = density.denoise(rows[["c", "a", "b"]], 0.5)
+    assert turned.columns.tolist() == ["c", "a", "b"]
+    pd.testing.assert_frame_equal(turned[["a", "b", "c"]], whole)
+    unnamed = quick("density", noise_scales=(0.2, 1.0), max_steps=5).fit(rows.to_numpy())
+    assert np.array_equal(unnamed.denoise(rows, 0.5), unnamed.denoise(rows.to_numpy(), 0.5))
+
+
 def test_constant_repeated_and_few_valued_columns_are_numbers_like_others(quick):
     rng = np.random.default_rng(0)
     few = rng.integers(0, 3, 500).astype(float)
