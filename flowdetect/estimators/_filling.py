@@ -78,9 +78,10 @@ def _most_frequent(draws: pd.Series, n_rows: int) -> pd.Series:
     counts = np.zeros((n_rows, max(len(labels), 1)), dtype=np.intp)
     for code in range(len(labels)):
         counts[:, code] = (codes == code).sum(axis=1)
-    # The first draw of a row's most frequent entries, so that the dtype is the one of the draws.
-    best = counts.argmax(axis=1)
-    first = (codes == best[:, None]).argmax(axis=1)
+    # Of the most frequent entries the one that the row draws first: the others' draws do not matter, and
+    # the dtype is the one of the draws.
+    often = np.where(codes < 0, -1, np.take_along_axis(counts, codes, axis=1))
+    first = often.argmax(axis=1)
     return draws.iloc[np.arange(n_rows) * codes.shape[1] + first].reset_index(drop=True)
 
 

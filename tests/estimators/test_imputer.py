@@ -279,6 +279,12 @@ def test_summaries() -> None:
     assert summarise(zoned, 1, "median").dtype == zoned.dtype
 
 
+def test_equally_frequent_entries_do_not_depend_on_other_rows() -> None:
+    rows = [["a", "b", "b", "a"], ["b", "b", "a", "a"], [None, "b", None, "b"]]
+    together = summarise(pd.Series(sum(rows, [])), 3, "mean").tolist()
+    assert together == [summarise(pd.Series(row), 1, "mean").item() for row in rows] == ["a", "b", "b"]
+
+
 def test_a_category_that_a_column_does_not_know_is_added() -> None:
     column = pd.Series(pd.Categorical(["a", None]))
     filled = fill_column(column, np.array([False, True]), pd.Series(pd.Categorical(["b"])))
