@@ -98,9 +98,11 @@ def fill_column(column: pd.Series, missing: np.ndarray, entries: pd.Series) -> p
     Returns
     -------
     Series of shape (n,)
-        In the dtype of the column; in that of the entries where nothing else is in it.
+        In the dtype of the column; in that of the entries where nothing else is in it, unless it is one of
+        whole numbers.
     """
-    if missing.all():
+    whole = pd.api.types.is_integer_dtype(column.dtype) and pd.api.types.is_numeric_dtype(entries.dtype)
+    if missing.all() and not whole:
         return pd.Series(entries.array, index=column.index, name=column.name)
     if isinstance(column.dtype, pd.SparseDtype):  # which takes no assignments
         dense = pd.Series(np.asarray(column), index=column.index, name=column.name)

@@ -285,6 +285,13 @@ def test_equally_frequent_entries_do_not_depend_on_other_rows() -> None:
     assert together == [summarise(pd.Series(row), 1, "mean").item() for row in rows] == ["a", "b", "b"]
 
 
+def test_whole_numbers_stay_whole_where_all_are_missing() -> None:
+    column = pd.Series([pd.NA, pd.NA], dtype="Int64")
+    filled = fill_column(column, np.array([True, True]), pd.Series([0.6, 2.25]))
+    assert filled.dtype == "Int64"
+    assert filled.tolist() == [1, 2]
+
+
 def test_a_category_that_a_column_does_not_know_is_added() -> None:
     column = pd.Series(pd.Categorical(["a", None]))
     filled = fill_column(column, np.array([False, True]), pd.Series(pd.Categorical(["b"])))
