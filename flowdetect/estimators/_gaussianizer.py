@@ -109,10 +109,11 @@ class FlowGaussianizer(TransformerMixin, FlowDensity):
       of its conditional distribution function given the codes before it and the context. The order of the
       codes is that of the categories or numbers, then missing, then anything not seen in `fit`; a constant
       column is one such code, whose latent is about 0.
-    - A number that may be missing, or holds values that many rows share exactly (zeros, caps), has two
-      latents: that of a code (0: an ordinary number, then missing, then the shared values), and that of the
-      number, 0 (with jitter: standard normal noise) in rows where the code says that there is none.
-      `inverse_transform` does not read it there.
+    - A number that may be missing, or was fitted with jitter and holds values that many rows share exactly
+      (zeros, caps), has two latents: that of a code (0: an ordinary number, then missing, then the shared
+      values), and that of the number, 0 (with jitter: standard normal noise) in rows where the code says
+      that there is none. `inverse_transform` does not read it there. Without jitter, shared values are
+      numbers like others.
 
     A linear map and couplings mix the columns inside the flow: latent j bears the name of column j, with
     which it starts, but depends on all.
@@ -305,7 +306,9 @@ class FlowGaussianizer(TransformerMixin, FlowDensity):
 
     def _make_encoder(self) -> TableEncoder:
         self._check_jitter()
-        return super()._make_encoder()
+        # A code for values that many rows share takes the middle of its interval, far from normal, unless
+        # there is jitter; the flow stretches such values better among their neighbours.
+        return TableEncoder(lattice="decimal", atoms=bool(self.jitter))
 
     def _check_jitter(self) -> None:
         if not isinstance(self.jitter, bool | np.bool_):

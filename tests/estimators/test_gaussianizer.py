@@ -367,3 +367,19 @@ def test_rows_that_cannot_be_used(on_arc, on_table, arc, table):
         on_table.transform(table.drop(columns="colour"))
     with pytest.raises(InvalidTableError, match="minimum of 2 is required"):
         make().fit(arc[:1])
+
+
+@pytest.mark.parametrize(("jitter", "n_latents"), [(False, 2), (True, 3)])
+def test_shared_values_have_a_code_of_their_own_just_with_jitter(jitter: bool, n_latents: int) -> None:
+    rng = np.random.default_rng(0)
+    X = np.column_stack(
+        [np.where(rng.random(100) < 0.3, 0.0, rng.gamma(2.0, size=100)), rng.normal(size=100)]
+    )
+    gaussianizer = FlowGaussianizer(jitter=jitter, max_steps=5, hidden_features=8, random_state=0)
+    Z = gaussianizer.fit_transform(X)
+    assert Z.shape == (100, n_latents)
+    assert np.allclose(gaussianizer.inverse_transform(Z), X)
+    X[::5, 0] = np.nan
+    Z = gaussianizer.fit_transform(X)
+    assert Z.shape == (100, 3)
+    assert np.allclose(gaussianizer.inverse_transform(Z), X, equal_nan=True)
