@@ -60,7 +60,10 @@ def check_priors(priors: Any, n_classes: int) -> np.ndarray:
     ConfigurationError
         If they are not n_classes probabilities that sum to 1.
     """
-    array = np.asarray(priors, dtype=np.float64)
+    try:
+        array = np.asarray(priors, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.zeros(0)
     if array.shape != (n_classes,) or not (array >= 0.0).all() or not np.isclose(array.sum(), 1.0):
         raise ConfigurationError(
             f"priors must be {n_classes} probabilities that sum to 1, in the order of the sorted classes; "

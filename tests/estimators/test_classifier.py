@@ -312,3 +312,9 @@ def test_parts_that_do_not_fit_are_refused(fitted: FlowClassifier, change: dict,
     broken.__dict__.update({**vars(fitted), **change})
     with pytest.raises(ModelFileError, match=words):
         check_object("FlowClassifier", broken)
+
+
+def test_priors_that_are_text_are_refused_in_a_sentence():
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    with pytest.raises(ConfigurationError, match="priors must be 2 probabilities that sum to 1"):
+        FlowClassifier(priors="balanced", max_steps=3).fit(X, X[:, 0] > 0.0)
