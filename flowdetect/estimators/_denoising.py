@@ -200,6 +200,13 @@ class DenoisingEstimator(LikelihoodEstimator):
         inner = torch.from_numpy(scales * self.noise_.reference)
         return noise_context(inner, len(scales), context=given)
 
+    def _rows_at(self, uniforms: torch.Tensor, given: torch.Tensor | None) -> torch.Tensor:
+        """Return encoded rows at points of the unit cube; with noise, those of the smallest scale trained."""
+        scales = self._scoring_noise(None, len(uniforms))
+        if scales is None:
+            return self.density_.rows_at(uniforms, given)
+        return self.noise_.whitened(self.density_).rows_at(uniforms, self._with_noise(given, scales))
+
     def _score_noisy(self, X: Any, context: Any, scales: np.ndarray) -> np.ndarray:
         import torch
 

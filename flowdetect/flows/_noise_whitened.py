@@ -127,9 +127,26 @@ class NoiseWhitenedDensity(nn.Module):
         generator : torch.Generator, optional
             On the module's device; torch's global stream if None.
         """
-        layout = self.density.layout
         drawn = self.density.sample_rows(n_rows, self._inner_context(context), generator)
-        whitened, codes = drawn.split((layout.n_values, layout.n_codes), dim=1)
+        return self._noisy_rows(drawn, context)
+
+    @torch.no_grad()
+    def rows_at(self, uniforms: Tensor, context: Tensor) -> Tensor:
+        """Return the noisy rows at points of the unit cube, as `TableDensity.rows_at` does.
+
+        Parameters
+        ----------
+        uniforms : Tensor of shape (n_rows, n_columns)
+            Within 0..1, without the ends.
+        context : Tensor of shape (n_rows, n_context_columns)
+            Its last column is ``0.5 * log(s)``.
+        """
+        return self._noisy_rows(self.density.rows_at(uniforms, self._inner_context(context)), context)
+
+    def _noisy_rows(self, inner: Tensor, context: Tensor) -> Tensor:
+        """Return rows ``[x | codes]`` for those of the density, ``[z | codes]``."""
+        layout = self.density.layout
+        whitened, codes = inner.split((layout.n_values, layout.n_codes), dim=1)
         spread = whitened * self._growth(context).sqrt()
         values = torch.linalg.solve(self.directions, spread.T).T + self.mean
         if layout.gated:

@@ -27,7 +27,8 @@ def expectation(
     Parameters
     ----------
     density : FlowDensity
-        Fitted; a FlowAugmenter as well, whose density, without its filters and bounds, then counts.
+        Fitted; a FlowAugmenter as well, whose density, without its filters and bounds, then counts. With
+        ``noise_scales``, the rows have noise of the smallest scale on them, as those of ``sample`` have.
     function : callable
         Takes rows as ``density.sample`` returns them, n at a time, and returns finite numbers (or bools) of
         shape (n,), or (n, n_numbers) for several means at once. Each number must depend on its row alone.

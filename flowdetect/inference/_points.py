@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import qmc
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from flowdetect._utils.random import RandomState, resolve_seed
-from flowdetect.estimators import FlowAugmenter
-from flowdetect.estimators._base import FlowEstimator, check_whole
+from flowdetect.estimators import FlowAugmenter, FlowDensity
+from flowdetect.estimators._base import check_whole
 from flowdetect.estimators._classes import class_frame
 from flowdetect.estimators._rows import about_context
 from flowdetect.exceptions import ConfigurationError
@@ -114,7 +115,7 @@ class DensityRows:
 
     Parameters
     ----------
-    density : FlowDensity or another estimator with one density
+    density : FlowDensity or FlowAugmenter
         Fitted.
     context : DataFrame or array-like, optional
         For a FlowAugmenter, classes.
@@ -130,18 +131,16 @@ class DensityRows:
     """
 
     def __init__(self, density: Any, context: Any) -> None:
-        if not isinstance(density, FlowEstimator):
+        if not isinstance(density, FlowDensity | FlowAugmenter):
+            # Others may have a `density_`, but of rows that went through further maps.
+            got = f"a {type(density).__name__}" if isinstance(density, BaseEstimator) else repr(density)
             raise ConfigurationError(
-                f"density must be an estimator with one density, such as FlowDensity; got {density!r}."
+                f"density must be a FlowDensity or a FlowAugmenter; got {got}. Fit a FlowDensity on the same "
+                "table."
             )
         check_is_fitted(density)
-        if not hasattr(density, "density_"):
-            raise ConfigurationError(
-                f"density must be an estimator with one density, such as FlowDensity; got a "
-                f"{type(density).__name__}. Fit a FlowDensity on the same table."
-            )
         self.encoder = density.encoder_
-        self._density = density.density_
+        self._rows_at = density._rows_at if isinstance(density, FlowDensity) else density.density_.rows_at
         table = _class_context(density, context) if isinstance(density, FlowAugmenter) else context
         self._context = density._encode_context(density._check_context(table, None))
         self._most = max(1, next(iter(density._chunks(2**30))).stop)
@@ -179,7 +178,7 @@ class DensityRows:
             block = np.roll(block, -self.encoder.layout_.n_codes, axis=1)
             uniforms = torch.from_numpy(np.tile(block, (n_contexts, 1)))
             repeated = None if given is None else given.repeat_interleave(len(block), dim=0)
-            yield self.encoder.decode(self._density.rows_at(uniforms, repeated).numpy())
+            yield self.encoder.decode(self._rows_at(uniforms, repeated).numpy())
 
 
 def _class_context(density: FlowAugmenter, labels: Any) -> Any:

@@ -98,3 +98,13 @@ def test_shapes_that_do_not_fit_are_refused():
     gated = TableDensity(MIXED, n_extra_context=1, settings=SMALL, seed=0)
     with pytest.raises(ConfigurationError, match="directions must be diagonal where values may be absent"):
         NoiseWhitenedDensity(gated, np.zeros(2), np.array([[1.0, 0.5], [0.0, 1.0]]), np.ones(2))
+
+
+def test_rows_at_even_points_are_those_of_the_noisy_gaussian():
+    mean, covariance, noise, directions, spreads = spread(2)
+    inner = TableDensity(MatrixLayout(2), n_extra_context=1, settings=SMALL, seed=0)  # untrained: normal
+    density = NoiseWhitenedDensity(inner.double(), mean, directions, spreads)
+    points = torch.quasirandom.SobolEngine(2, scramble=True, seed=0).draw(4096, dtype=torch.float64)
+    found = density.rows_at(points.clamp(1e-9, 1 - 1e-9), level(2.0, 4096)).numpy()
+    np.testing.assert_allclose(found.mean(axis=0), mean, atol=0.02)
+    np.testing.assert_allclose(np.cov(found.T), covariance + 4.0 * noise, rtol=0.02, atol=0.05)

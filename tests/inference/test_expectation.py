@@ -7,11 +7,11 @@ import torch
 from scipy.stats import binom, norm
 from sklearn.exceptions import NotFittedError
 
-from flowdetect import FlowDensity, FlowOutlierDetector
+from flowdetect import FlowClassifier, FlowDensity, FlowImputer, FlowOutlierDetector
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
-from flowdetect.inference import Estimate, expectation, moments, probability, quantiles
+from flowdetect.inference import Estimate, FlowMixture, expectation, moments, probability, quantiles
 from flowdetect.inference._estimate import RunningMean
-from flowdetect.inference._points import DensityRows, Points, make_points
+from flowdetect.inference._points import Points, make_points
 
 both_methods = pytest.mark.parametrize("method", ["rqmc", "mc"])
 
@@ -173,7 +173,9 @@ def test_wrong_settings_are_refused(line: FlowDensity, settings: dict[str, Any],
 
 
 def test_wrong_densities_are_refused(line: FlowDensity, plane: FlowDensity) -> None:
-    with pytest.raises(ConfigurationError, match="density must be an estimator with one density.*got 'flow'"):
+    with pytest.raises(
+        ConfigurationError, match="density must be a FlowDensity or a FlowAugmenter; got 'flow'"
+    ):
         expectation("flow", first)
     with pytest.raises(NotFittedError):
         moments(FlowDensity())
@@ -182,10 +184,36 @@ def test_wrong_densities_are_refused(line: FlowDensity, plane: FlowDensity) -> N
     with pytest.raises(ConfigurationError, match="serves at most 21201 columns; got 30000. Use method='mc'"):
         make_points(64, "rqmc", 30_000, 0)
     assert make_points(64, "mc", 30_000, 0).n_points == 64
-    detector = FlowOutlierDetector(n_models=1, max_steps=2, n_layers=1, hidden_features=4)
-    detector.fit(np.random.default_rng(0).normal(size=(30, 2)))
-    with pytest.raises(ConfigurationError, match="got a FlowOutlierDetector. Fit a FlowDensity"):
-        DensityRows(detector, None)
+
+
+@pytest.mark.parametrize("estimator", [FlowOutlierDetector, FlowClassifier, FlowMixture, FlowImputer])
+def test_densities_of_rows_behind_other_maps_are_refused(estimator: Any) -> None:
+    few = {"max_steps": 2, "n_layers": 1, "hidden_features": 4, "random_state": 0}
+    few |= {"max_iter": 1} if estimator is FlowMixture else {}
+    rows = np.random.default_rng(0).normal(size=(30, 2))
+    fitted = estimator(**few).fit(rows, np.arange(30) % 2)
+    with pytest.raises(
+        ConfigurationError, match=f"got a {estimator.__name__}. Fit a FlowDensity on the same"
+    ):
+        moments(fitted, context=[[0], [1]])
+
+
+@pytest.mark.parametrize("with_context", [False, True])
+def test_rows_have_the_noise_that_sample_gives_them(with_context: bool) -> None:
+    rng = np.random.default_rng(0)
+    given = rng.normal(size=(400, 1)) if with_context else None
+    X = rng.normal([10.0, -3.0], [2.0, 0.5], size=(400, 2)) + (0.0 if given is None else given)
+    density = FlowDensity(
+        noise_scales=(1.0, 2.0), max_steps=20, n_layers=2, hidden_features=8, random_state=0
+    )
+    density.fit(X, context=given)
+    asked = None if given is None else [[1.5]]
+    drawn = density.sample(4000, context=asked, random_state=0)
+    found = moments(density, context=asked, n_samples=1024, random_state=0)
+    np.testing.assert_allclose(np.squeeze(found.mean.value), drawn.mean(axis=0), atol=0.15)
+    np.testing.assert_allclose(np.squeeze(found.covariance.value), np.cov(drawn.T), atol=0.4)
+    share = probability(density, {1: (None, -3.0)}, context=asked, n_samples=1024, random_state=0).value
+    np.testing.assert_allclose(share, np.mean(drawn[:, 1] <= -3.0), atol=0.03)
 
 
 def test_lent_streams_move_by_one_draw(line: FlowDensity) -> None:
