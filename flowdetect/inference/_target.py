@@ -100,11 +100,24 @@ class Target:
         return whitened
 
     def log_ratios(self, rows: np.ndarray, log_q: np.ndarray) -> np.ndarray:
-        """Return log p - log q of rows, in nats; -inf where p is not a number."""
+        """Return log p - log q of rows, in nats; -inf where p is not a number.
+
+        Raises
+        ------
+        ConfigurationError
+            If p is infinite somewhere, or zero or no number in all rows: there are no weights then.
+        """
         import torch
 
         parts = [self(part)[0] for part in torch.from_numpy(rows).split(_CHUNK)]
-        ratios = torch.cat(parts).numpy() - log_q
+        values = torch.cat(parts).numpy()
+        if np.isposinf(values).any() or not np.isfinite(values).any():
+            came = "+infinity in some" if np.isposinf(values).any() else "NaN or -infinity in all"
+            raise ConfigurationError(
+                f"log_density must be below infinity everywhere and finite where the flow draws; got {came} "
+                f"of {len(values)} draws. Map bounded parameters to all numbers, with the log-derivative."
+            )
+        ratios = values - log_q
         return np.where(np.isnan(ratios), -np.inf, ratios)
 
     def _values(self, rows: Tensor) -> Tensor:

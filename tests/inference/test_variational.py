@@ -13,6 +13,7 @@ from torch.distributions import MultivariateNormal, Normal
 import flowdetect
 from flowdetect.exceptions import ConfigurationError, InvalidTableError, ModelFileError, TrainingWarning
 from flowdetect.inference import VariationalFlow
+from flowdetect.inference._target import Target
 
 SMALL = {"n_layers": 2, "hidden_features": 8, "n_bins": 4, "batch_size": 64, "random_state": 0}
 LOCATION = torch.tensor([1e3, -2.0, 0.01], dtype=torch.float64)
@@ -236,6 +237,19 @@ def test_a_flow_that_misses_much_is_warned_of() -> None:
 def test_refuses_what_is_no_log_density(log_density: Callable, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         VariationalFlow(2, **SMALL).fit(log_density)
+
+
+@pytest.mark.parametrize(
+    ("far", "message"),
+    [(torch.inf, r"got \+infinity in some of 50 draws"), (torch.nan, "got NaN or -infinity")],
+)
+def test_refuses_a_log_density_that_gives_no_weights(far: float, message: str) -> None:
+    target = Target(simple, np.zeros((1, 2)))
+    rows = np.random.default_rng(0).normal(size=(50, 2))
+    # Infinite in some rows, no number in any.
+    target._function = lambda x: torch.where((x[:, 0] > 0.0) | bool(np.isnan(far)), far, simple(x))
+    with pytest.raises(ConfigurationError, match=message):
+        target.log_ratios(rows, np.zeros(50))
 
 
 def test_errors_of_the_function_itself_come_through() -> None:
