@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from flowdetect.estimators._rows import take_rows
-from flowdetect.exceptions import InvalidTableError
+from flowdetect.exceptions import ConfigurationError, InvalidTableError
 
 __all__ = ["RankStatistics", "UniformRanks", "check_ranks", "count_ranks", "ranks_among"]
 
@@ -172,7 +172,7 @@ class RankStatistics:
 
         Parameters
         ----------
-        levels : array-like of shape (n_levels,)
+        levels : float or array-like of shape (n_levels,)
             Within 0..1.
 
         Returns
@@ -180,8 +180,15 @@ class RankStatistics:
         ndarray of shape (n_levels,)
             Equal to the levels, but for chance, where the posterior is calibrated; below them where it is too
             narrow.
+
+        Raises
+        ------
+        ConfigurationError
+            If levels are not one or several numbers within 0..1.
         """
-        levels = np.asarray(levels, dtype=np.float64)
+        levels = np.atleast_1d(np.asarray(levels, dtype=np.float64))
+        if levels.ndim != 1 or not ((levels >= 0.0) & (levels <= 1.0)).all():
+            raise ConfigurationError(f"levels must be numbers within 0..1; got {levels.tolist()!r}.")
         reached = (self.region_ranks + 0.5) / (self.n_draws + 1.0)
         return np.asarray((reached[None, :] <= levels[:, None]).mean(axis=1))
 

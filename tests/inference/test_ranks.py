@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowdetect.exceptions import InvalidTableError
+from flowdetect.exceptions import ConfigurationError, InvalidTableError
 from flowdetect.inference import RankStatistics, UniformRanks
 from flowdetect.inference._ranks import ranks_among
 
@@ -58,6 +58,9 @@ def test_coverage_is_the_share_of_true_parameters_inside() -> None:
     statistics = RankStatistics.of(ranks, ranks[:, 0], n_draws=99, names=[0])
     np.testing.assert_allclose(statistics.coverage([0.0, 0.5, 0.9, 1.0]), [0.0, 0.5, 0.9, 1.0])
     assert statistics.p_values[0] == statistics.region_p_value > 0.9
+    assert statistics.coverage(0.5).tolist() == [0.5]
+    with pytest.raises(ConfigurationError, match=r"levels must be numbers within 0..1; got \[95.0\]"):
+        statistics.coverage([95.0])
 
 
 def test_coverage_of_a_narrow_posterior_is_too_small() -> None:
