@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +47,8 @@ class VariationalFlow(WeightedFlow):
     n_bins : int, default=8
         Bins of each spline.
     gradient : {"auto", "path", "total"}, default="auto"
-        "path" leaves out the part of the gradient whose mean is zero (Roeder et al. 2017), and needs the "
-        "flow in
-        both directions; "total" keeps it. "auto" is "path" for coupling layers, "total" for others.
+        "path" leaves out the part of the gradient whose mean is zero (Roeder et al. 2017), and needs the flow
+        in both directions; "total" keeps it. "auto" is "path" for coupling layers, "total" for others.
     start : array-like of shape (n_features,), optional
         Where the search for the density's bulk starts; 0 by default.
     temperature : float or "auto", default="auto"
@@ -223,10 +223,11 @@ class VariationalFlow(WeightedFlow):
         for name, choices in (("kind", ("coupling", "iaf")), ("gradient", ("auto", "path", "total"))):
             if getattr(self, name) not in choices:
                 raise ConfigurationError(f"{name} must be one of {choices}; got {getattr(self, name)!r}.")
-        hot = self.temperature
-        if hot != "auto" and (isinstance(hot, str) or not 1.0 <= hot < math.inf):
+        hot: Any = self.temperature
+        annealing: Any = self.annealing
+        if hot != "auto" and (not isinstance(hot, numbers.Real) or not 1.0 <= float(hot) < math.inf):
             raise ConfigurationError(f"temperature must be 'auto', or finite and at least 1; got {hot!r}.")
-        if not 0.0 <= self.annealing <= 1.0:
+        if not isinstance(annealing, numbers.Real) or not 0.0 <= float(annealing) <= 1.0:
             raise ConfigurationError(f"annealing must lie in 0..1; got {self.annealing!r}.")
         given = np.zeros(self.n_features) if self.start is None else self.start
         start = np.array(given, dtype=np.float64)
