@@ -23,7 +23,7 @@ Random = Callable[[int], np.ndarray]
 _LEAST = 1e-12
 
 
-def summarise(draws: pd.Series, n_rows: int, strategy: str) -> pd.Series:
+def summarise(draws: pd.Series, n_rows: int, strategy: str, step: pd.Timedelta | None = None) -> pd.Series:
     """Return one entry for the draws of each row.
 
     Parameters
@@ -33,6 +33,8 @@ def summarise(draws: pd.Series, n_rows: int, strategy: str) -> pd.Series:
     n_rows : int
     strategy : {"mean", "median"}
         For numbers and times; for all else it is the most frequent entry.
+    step : Timedelta, optional
+        Times are a whole number of these away from the first draw of their row.
 
     Returns
     -------
@@ -43,7 +45,7 @@ def summarise(draws: pd.Series, n_rows: int, strategy: str) -> pd.Series:
     if pd.api.types.is_bool_dtype(dtype) or isinstance(dtype, pd.CategoricalDtype):
         return _most_frequent(draws, n_rows)
     if pd.api.types.is_datetime64_any_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
-        return _middle_time(draws, n_rows, strategy)
+        return _middle_time(draws, n_rows, strategy, step)
     if not pd.api.types.is_numeric_dtype(dtype) and not _holds_numbers(draws):
         return _most_frequent(draws, n_rows)
     return pd.Series(_middle(draws.to_numpy(dtype=np.float64).reshape(n_rows, -1), strategy))
@@ -61,15 +63,21 @@ def _middle(numbers: np.ndarray, strategy: str) -> np.ndarray:
     return np.asarray(np.quantile(numbers, 0.5, axis=1, method="lower"))
 
 
-def _middle_time(draws: pd.Series, n_rows: int, strategy: str) -> pd.Series:
-    """Return the middle of times: a whole number of their common step away from the first draw."""
+def _middle_time(draws: pd.Series, n_rows: int, strategy: str, step: pd.Timedelta | None) -> pd.Series:
+    """Return the middle of times, by their clock where they have a zone."""
     times = pd.api.types.is_datetime64_any_dtype(draws.dtype)
     index: Any = pd.DatetimeIndex(draws) if times else pd.TimedeltaIndex(draws)
-    offsets = index.asi8 - index.asi8[0]
-    step = int(np.gcd.reduce(offsets)) or 1
-    middle = np.rint(_middle((offsets / step).reshape(n_rows, -1), strategy)).astype(np.int64) * step
-    moved = index[0] + pd.to_timedelta(middle, unit=index.unit)
-    return pd.Series(moved).astype(draws.dtype)
+    zone = index.tz if times else None
+    clock = (index if zone is None else index.tz_localize(None)).asi8.reshape(n_rows, -1)
+    width = 1 if step is None else max(int(step / pd.Timedelta(1, unit=index.unit)), 1)
+    first = clock[:, :1]
+    middle = first[:, 0] + np.rint(_middle((clock - first) / width, strategy)).astype(np.int64) * width
+    moved = pd.Series(middle.astype(f"{'M' if times else 'm'}8[{index.unit}]"))
+    if zone is not None:
+        # Where clocks are put forward a time may not exist, where they are put back it exists twice.
+        earlier = np.ones(n_rows, dtype=bool)
+        moved = moved.dt.tz_localize(zone, ambiguous=earlier, nonexistent="shift_forward")
+    return moved.astype(draws.dtype)
 
 
 def _most_frequent(draws: pd.Series, n_rows: int) -> pd.Series:
@@ -167,10 +175,18 @@ class TableFiller:
             rows = incomplete[part]
             draws = self._draw(frame.iloc[rows], random(len(rows)))
             for column in np.flatnonzero(missing[rows].any(axis=0)):
-                entries = _parts(draws.iloc[:, int(column)], missing[rows, column], strategy)
+                entries = _parts(
+                    draws.iloc[:, int(column)], missing[rows, column], strategy, self._step(int(column))
+                )
                 for table, entry in zip(found, entries, strict=True):
                     table[column].append(entry)
         return [_fill(frame, missing, table) for table in found]
+
+    def _step(self, column: int) -> pd.Timedelta | None:
+        """Return the step between the times of a column in training; None for one of something else."""
+        storage = self._encoder.schema_.columns[column].storage
+        resolution: Any = storage.resolution
+        return None if resolution is None else pd.Timedelta(storage.tick, unit=resolution)
 
     def _row_elements(self, n_draws: int) -> int:
         """Return about how many numbers the draws of one row need."""
@@ -203,11 +219,13 @@ def _in_order(X: Any, encoder: TableEncoder) -> pd.DataFrame:
     return X.iloc[:, X.columns.get_indexer(names)]
 
 
-def _parts(draws: pd.Series, asked: np.ndarray, strategy: str | None) -> list[pd.Series]:
+def _parts(
+    draws: pd.Series, asked: np.ndarray, strategy: str | None, step: pd.Timedelta | None
+) -> list[pd.Series]:
     """Return the entries of the rows asked for: their summary, or without a strategy each draw."""
     n_draws = len(draws) // len(asked)
     if strategy is not None:
-        return [summarise(draws[np.repeat(asked, n_draws)], int(asked.sum()), strategy)]
+        return [summarise(draws[np.repeat(asked, n_draws)], int(asked.sum()), strategy, step)]
     return [draws.iloc[np.flatnonzero(asked) * n_draws + k] for k in range(n_draws)]
 
 

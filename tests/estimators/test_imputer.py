@@ -176,6 +176,20 @@ def test_a_row_does_not_depend_on_the_others(mixed: tuple[FlowImputer, pd.DataFr
     assert np.allclose(alone, together.iloc[:6], rtol=1e-9)
 
 
+def test_whole_rows_do_not_depend_on_the_others() -> None:
+    k = np.arange(80)
+    days = pd.Series(pd.Timestamp("2024-01-01") + pd.to_timedelta(2 * k, unit="D"))
+    table = pd.DataFrame(
+        {"day": days, "count": pd.array(k % 5, dtype="Int64"), "word": np.where(k % 3, "a", "b")}
+    )
+    holes = table.mask(np.random.default_rng(0).random(table.shape) < 0.3)
+    imputer = FlowImputer(**QUICK).fit(holes)
+    together = imputer.transform(holes)
+    alone = pd.concat([imputer.transform(holes.iloc[[row]]) for row in range(40)])
+    pd.testing.assert_frame_equal(alone, together.iloc[:40])
+    assert ((together["day"] - days[0]).dt.days % 2 == 0).all()
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_columns_that_are_always_missing(keep: bool) -> None:
     table = pd.DataFrame({"a": [1.5, 2.5, np.nan, 0.25], "b": np.nan, "c": [1.0, np.nan, 0.5, 2.25]})
@@ -277,6 +291,9 @@ def test_summaries() -> None:
     assert summarise(days, 1, "mean").tolist() == [pd.Timestamp("2024-01-03")]
     zoned = days.dt.tz_localize("Europe/Paris")
     assert summarise(zoned, 1, "median").dtype == zoned.dtype
+    two = pd.Series(pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-01", "2024-01-04"]))
+    by_day = summarise(two, 2, "mean", pd.Timedelta(1, unit="D"))
+    assert by_day.tolist() == [pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-03")]  # 1.5 rounds to even
 
 
 def test_equally_frequent_entries_do_not_depend_on_other_rows() -> None:
