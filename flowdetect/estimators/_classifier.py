@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from flowdetect._utils.random import RandomState
 from flowdetect.estimators._callbacks import with_callbacks
@@ -132,7 +133,8 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
 
     The level of a class is the `reject_below` quantile of the log-densities of its validation rows if there
     are at least ``1 / reject_below`` of them, of all its training rows otherwise. A refused row counts as
-    wrong for scorers that compare labels (accuracy, F1), unless its true label is the reject label; class
+    wrong for `score`, unless its true label is the reject label, and for scorers that compare labels, which
+    scikit-learn has for texts and for numbers, if the reject label is of the same kind; class
     probabilities, and scorers of those, are the same with and without refusal: they say which class it would
     be if it were of one.
 
@@ -295,12 +297,26 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         ----------
         X : DataFrame or array-like of shape (n_rows, n_features)
         """
-        densities = self.class_log_densities(X)
-        labels = self.classes_[np.argmax(self._evidence(densities), axis=1)]
-        if self.rejection_levels_ is None:
-            return labels
-        unlike = np.all(densities < self.rejection_levels_, axis=1)
-        return with_rejections(labels, np.asarray(unlike), self.reject_label_)
+        labels, refused = self._decide(X)
+        return labels if refused is None else with_rejections(labels, refused, self.reject_label_)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of rows whose class is predicted; a refused row is wrong.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,)
+            The classes. Where it holds `reject_label_`, a refused row is right.
+        sample_weight : array-like of shape (n_rows,), optional
+        """
+        labels, refused = self._decide(X)
+        given = column_or_1d(y)
+        check_consistent_length(labels, given, sample_weight)
+        right = labels == given
+        if refused is not None:
+            right = np.where(refused, given == self.reject_label_, right)
+        return float(np.average(right, weights=sample_weight))
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Return the log-density of each row whatever its class: ``log sum_k pi_k p(x | k)``.
@@ -338,6 +354,14 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         return self._score_classes(X)
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _decide(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the most probable class of each row, and whether it is refused; None where none can be."""
+        densities = self.class_log_densities(X)
+        labels = self.classes_[np.argmax(self._evidence(densities), axis=1)]
+        if self.rejection_levels_ is None:
+            return labels, None
+        return labels, np.asarray(np.all(densities < self.rejection_levels_, axis=1))
 
     @property
     def _n_classes(self) -> int:

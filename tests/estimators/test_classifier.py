@@ -181,6 +181,10 @@ def test_the_label_of_refused_rows(classes: list[Any], given: Any, expected: Any
     found = model.predict([[0.0, 0.0], [80.0, -80.0]])
     assert found.tolist() == [classes[0], expected]
     assert model.reject_label_ == expected
+    # The second row is like no class: whatever class it is said to be, it is wrong.
+    assert model.score([[0.0, 0.0], [80.0, -80.0]], np.array(classes)[[0, 0]]) == 0.5
+    assert model.score([[0.0, 0.0], [80.0, -80.0]], np.array([classes[0], expected], dtype=object)) == 1.0
+    assert model.score([[0.0, 0.0], [80.0, -80.0]], np.array(classes)[[0, 0]], sample_weight=[3, 1]) == 0.75
 
 
 def test_long_labels_are_not_cut() -> None:
