@@ -1,6 +1,6 @@
 """Compile what numba compiles and keeps on disk, once, before the test processes would each do it at once.
 
-    python tests/compile_kernels.py
+python tests/compile_kernels.py
 """
 
 import numpy as np
