@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from flowdetect import FlowDensity, FlowOutlierDetector
+from flowdetect.inference import FlowMixture
 
 SMALL = {"n_layers": 2, "hidden_features": 8, "n_bins": 4, "max_steps": 3, "random_state": 0}
 
@@ -29,6 +30,9 @@ def main() -> None:
             density.sample(2, context=context, random_state=0)
     detector = FlowOutlierDetector(**SMALL).fit(mixed)
     detector.score_samples(mixed)
+    numbers = mixed[["a", "b"]]
+    FlowMixture(2, max_iter=1, **SMALL).fit(numbers)
+    FlowDensity(noise_scales=(0.5, 1.0), **SMALL).fit(numbers).denoise(numbers, 0.5)
 
 
 if __name__ == "__main__":
