@@ -13,16 +13,29 @@ from flowdetect.flows._elementwise import SplineMap
 from flowdetect.flows._kernels import DTYPES
 from flowdetect.flows._masked_networks import MaskedLinear, MaskedNetwork
 
-__all__ = ["NO_CONTEXT", "SUM", "FusedLayer", "NetworkPlan", "plan_coupling", "plan_order"]
+__all__ = ["NO_CONTEXT", "SUM", "FusedLayer", "NetworkPlan", "frozen", "plan_coupling", "plan_order"]
 
 NO_CONTEXT, _GATE, SUM = 0, 1, 2
 _ACTIVATION_NUMBERS = {ACTIVATIONS["relu"]: 0, ACTIVATIONS["silu"]: 1}
 _MINIMUM = 1e-3
 
 
+def frozen(value: Any) -> Any:
+    """Return an array, or the arrays of a tuple, as read-only ones; anything else as it is.
+
+    numba compiles read-only arrays apart from others: were they a mixture, a copy of a model would wait for
+    kernels of its own, whose last bit may differ.
+    """
+    if isinstance(value, tuple):
+        return tuple(frozen(part) for part in value)
+    if isinstance(value, np.ndarray):
+        value = np.asarray(value).view()
+        value.setflags(write=False)
+    return value
+
+
 # What the kernels take for: nothing is known to be 0.
-EVERYTHING = np.array([[0, 2**62]])
-EVERYTHING.setflags(write=False)
+EVERYTHING = frozen(np.array([[0, 2**62]]))
 
 
 class NetworkPlan:
@@ -52,6 +65,10 @@ class NetworkPlan:
     def __getstate__(self) -> dict[str, Any]:
         # What follows from the rest is not worth its place in a pickle.
         return {**self.__dict__, "_masks": {}, "chain_masks": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A copied array can be written to.
+        self.__dict__.update({name: frozen(value) for name, value in state.items()})
 
     def is_current(self, owner: Any, dtype: torch.dtype) -> bool:
         """Return whether the owner still has this network, in a state that the compiled pass knows."""
@@ -120,13 +137,16 @@ class FusedLayer(NetworkPlan):
         width = network.initial_layer.out_features
         self.shape = (spline.n_bins, n_context, width, len(network.blocks), mode, self.activation)
         first = int(order[0]) if order is not None and self.first_units else -1
-        self.layout = (read, changed, first, self.first_units, masked)
-        self.inverse_layout = (self.order, self.first_units, masked)
-        self.units = None if order is None else _by_degree(network, n_features)
+        self.layout = frozen((read, changed, first, self.first_units, masked))
+        self.inverse_layout = frozen((self.order, self.first_units, masked))
+        self.units = None if order is None else frozen(_by_degree(network, n_features))
         last = EVERYTHING if order is None else _last_spans(network, spline.n_params)
         self.spans = (*self.spans, last)
         self._values = (spline.tail_bound, scale, _MINIMUM, REACH)
         self._settings: dict[torch.dtype, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_settings": {}}
 
     def can_run(self, layer: Any, dtype: torch.dtype, inverse: bool) -> bool:
         """Return whether the layer still is what was planned, and in a mode that the compiled pass knows."""
@@ -203,12 +223,6 @@ def _list_weights(network: Any, mode: int) -> list[tuple[str, dict[str, Any], st
     ]
 
 
-def _read_only(values: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
-    array = np.ascontiguousarray(values, dtype=np.int64)
-    array.setflags(write=False)
-    return array
-
-
 def _hidden_spans(network: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return what is not masked in the rows, and in the columns, of a matrix between hidden layers."""
     if not isinstance(network, MaskedNetwork):
@@ -216,14 +230,14 @@ def _hidden_spans(network: Any) -> tuple[np.ndarray, np.ndarray]:
     degrees = network.final_layer.in_degrees.numpy()
     first, last = (np.searchsorted(degrees, degrees, side=side) for side in ("left", "right"))
     whole = np.full(len(degrees), len(degrees))
-    return _read_only(np.stack([0 * last, last], axis=1)), _read_only(np.stack([first, whole], axis=1))
+    return frozen((np.stack([0 * last, last], axis=1), np.stack([first, whole], axis=1)))
 
 
 def _last_spans(network: Any, n_params: int) -> np.ndarray:
     """Return what is not masked in the rows of the last layer, for each feature."""
     degrees, places = network.final_layer.in_degrees.numpy(), network.final_layer.degrees.numpy()[::n_params]
     last = np.searchsorted(degrees, places, side="left")
-    return _read_only(np.stack([0 * last, last], axis=1))
+    return frozen(np.stack([0 * last, last], axis=1))
 
 
 def _by_degree(network: MaskedNetwork, n_features: int) -> tuple[np.ndarray, np.ndarray]:

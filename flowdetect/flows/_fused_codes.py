@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from flowdetect.flows._conditioners import REACH
-from flowdetect.flows._fused import NO_CONTEXT, SUM, NetworkPlan
+from flowdetect.flows._fused import NO_CONTEXT, SUM, NetworkPlan, frozen
 from flowdetect.flows._kernels import DTYPES, is_plain_cpu, load_kernels
 from flowdetect.flows._passes import (
     choose_weights,
@@ -48,7 +48,7 @@ class FusedCodes(NetworkPlan):
         columns = np.flatnonzero(sizes > 1)
         offsets = np.concatenate([[0], np.cumsum(sizes[columns])])
         self.n_codes, self.n_outputs = len(sizes), int(offsets[-1])
-        self.layout = (sizes, columns, offsets, np.array(order), self.first_units)
+        self.layout = frozen((sizes, columns, offsets, np.array(order), self.first_units))
         shape = (network.hidden_features, len(network.blocks), mode, self.activation)
         self.shape = (0, self.n_context, *shape)
         self.values = (smoothing, REACH)

@@ -53,7 +53,7 @@ class LinearMap:
         held = np.cumsum(variances) / max(variances.sum(), 1e-300)
         n_wanted = min(int(np.searchsorted(held, share - 1e-12)) + 1, most, len(variances))
         n_kept = max(1, min(n_wanted, int((variances > 1e-12 * max(variances[0], 1e-300)).sum())))
-        kept = vectors[:, :n_kept]
+        kept = np.ascontiguousarray(vectors[:, :n_kept])
         if wide:
             kept = centred.T @ kept
             kept /= np.maximum(np.linalg.norm(kept, axis=0), 1e-300)

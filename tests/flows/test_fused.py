@@ -5,7 +5,9 @@ import pickle
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 
+import joblib
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from flowdetect.flows import AutoregressiveCategorical, FlowConfig, _passes, build_flow
 from flowdetect.flows._chain import can_fuse
 from flowdetect.flows._fused import FusedLayer
+from flowdetect.flows._kernels import load_kernels
 from flowdetect.flows._passes import plain_layers
 from flowdetect.training._weights import FlatWeights
 
@@ -256,6 +259,32 @@ def test_copies_have_weights_of_their_own(shake: Shake, kind: str) -> None:
             parameter.data.mul_(0.5)
         assert not torch.allclose(twin.log_prob(inputs), before)
     torch.testing.assert_close(flow.log_prob(inputs), before, rtol=0, atol=0)
+
+
+def test_copies_need_no_kernels_of_their_own(shake: Shake, tmp_path: Path) -> None:
+    kernels = load_kernels()
+    compiled = (kernels.layer_forward, kernels.layer_backward, kernels.order_inverse, kernels.codes_forward)
+    inputs, _ = draw(3)
+    codes = torch.tensor([[0.0, 2.0], [1.0, 0.0]], dtype=torch.float64)
+    modules = [build(shake, kind=kind) for kind in KINDS]
+    modules.append(shake(AutoregressiveCategorical([2, 3]), dtype=torch.float64))
+
+    def use(flow: nn.Module) -> None:
+        if isinstance(flow, AutoregressiveCategorical):
+            flow.log_prob(codes)
+            return
+        flow.log_prob(inputs).sum().backward()
+        with torch.no_grad():
+            flow._transform.inverse(inputs)
+
+    for flow in modules:
+        use(flow)
+        before = [kernel.signatures for kernel in compiled]
+        joblib.dump(flow, tmp_path / "flow.joblib")
+        for twin in (copy.deepcopy(flow), pickle.loads(pickle.dumps(flow))):
+            use(twin)
+        use(joblib.load(tmp_path / "flow.joblib", mmap_mode="r"))
+        assert [kernel.signatures for kernel in compiled] == before
 
 
 def test_masks_are_not_pickled(shake: Shake) -> None:
