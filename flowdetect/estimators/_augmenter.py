@@ -14,8 +14,8 @@ from sklearn.utils import Tags, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState, resolve_seed
-from flowdetect.estimators._base import check_whole
 from flowdetect.estimators._callbacks import with_callbacks
 from flowdetect.estimators._classes import class_frame, number_classes
 from flowdetect.estimators._drawing import DrawingEstimator

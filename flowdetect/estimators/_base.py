@@ -26,7 +26,7 @@ from flowdetect.estimators._rows import (
     known_columns,
     take_rows,
 )
-from flowdetect.exceptions import ConfigurationError, InvalidTableError
+from flowdetect.exceptions import InvalidTableError
 from flowdetect.preprocessing import TableEncoder
 
 if TYPE_CHECKING:
@@ -35,16 +35,10 @@ if TYPE_CHECKING:
     from flowdetect.flows import FlowSettings, TableDensity
     from flowdetect.training import Callback, Objective, RowSource, TrainingConfig, TrainingResult
 
-__all__ = ["FlowEstimator", "check_whole"]
+__all__ = ["FlowEstimator"]
 
 # Code frequencies are counted on at most this many rows.
 _MARGINAL_ROWS = 200_000
-
-
-def check_whole(name: str, value: Any) -> None:
-    """Refuse a value that is not a whole number of at least 1."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{name} must be a whole number, at least 1; got {value!r}.")
 
 
 class FlowEstimator(CallbackSupportMixin, BaseEstimator):

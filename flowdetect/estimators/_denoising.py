@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState, resolve_seed
-from flowdetect.estimators._base import check_whole
 from flowdetect.estimators._grids import as_floats
 from flowdetect.estimators._likelihood import LikelihoodEstimator
 from flowdetect.estimators._noise import NoiseModel, check_scales, read_units, value_scales

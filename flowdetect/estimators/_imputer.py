@@ -12,8 +12,9 @@ from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState, resolve_seed
-from flowdetect.estimators._base import FlowEstimator, check_whole
+from flowdetect.estimators._base import FlowEstimator
 from flowdetect.estimators._callbacks import with_callbacks
 from flowdetect.estimators._entries import Entries, KnownEntries
 from flowdetect.estimators._filling import Random, TableFiller

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import OutlierMixin
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState
 from flowdetect.calibration import contamination_offset, false_alarm_offset, fence_offset
 from flowdetect.estimators._alarms import CalibratedEstimator
-from flowdetect.estimators._base import check_whole
 from flowdetect.estimators._callbacks import with_callbacks
 from flowdetect.estimators._labels import LEAST_ANOMALIES, best_threshold, check_labels
 from flowdetect.estimators._reasons import ReasonsEstimator

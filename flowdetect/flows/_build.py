@@ -272,8 +272,8 @@ def check_dropout(value: float) -> None:
 def check_whole_number(name: str, value: object, low: int, high: float) -> None:
     """Refuse a value that is no whole number within the bounds."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        bounds = f"at least {low}" if high == math.inf else f"within {low}..{high}"
-        raise ConfigurationError(f"{name} must be a whole number, {bounds}; got {value!r}.")
+        bounds = f" of at least {low}" if high == math.inf else f", within {low}..{high}"
+        raise ConfigurationError(f"{name} must be a whole number{bounds}; got {value!r}.")
 
 
 def _base(config: FlowConfig) -> StandardNormal | DiagonalNormal:

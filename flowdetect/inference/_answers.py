@@ -9,8 +9,8 @@ from scipy.special import log_softmax, logsumexp
 from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState, resolve_seed
-from flowdetect.estimators._base import check_whole
 from flowdetect.estimators._classes import ClassDensityEstimator
 from flowdetect.estimators._rows import check_weights
 

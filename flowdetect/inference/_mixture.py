@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from sklearn.base import ClusterMixin
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState
-from flowdetect.estimators._base import check_whole
 from flowdetect.estimators._callbacks import with_callbacks
 from flowdetect.estimators._classes import class_frame
 from flowdetect.estimators._rows import EncodedRows, check_table, check_weights

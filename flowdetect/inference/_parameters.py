@@ -13,6 +13,7 @@ import pandas as pd
 from flowdetect.estimators._rows import known_columns
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.inference._bounds import free_values, inside, resolve_bounds, within_bounds
+from flowdetect.inference._columns import as_numbers, column_of
 from flowdetect.preprocessing import TableEncoder
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "as_observed",
     "as_table",
     "in_order",
-    "numbers_of",
     "with_columns",
 ]
 
@@ -217,7 +217,7 @@ class ParameterMap:
 
     def _numbers(self, theta: Any, j: int) -> np.ndarray:
         try:
-            return numbers_of(theta, j)
+            return as_numbers(column_of(theta, j))
         except (TypeError, ValueError) as error:
             raise InvalidTableError(
                 f"Parameter {self.names[j]!r} has bounds, so it must hold numbers; got {error}."
@@ -241,13 +241,6 @@ class ParameterMap:
                     f"outside [{self.low[j]:g}, {self.high[j]:g}], such as "
                     f"{self._numbers(theta, j)[outside][0]:g}. Widen the bounds, or drop these simulations."
                 )
-
-
-def numbers_of(table: Any, j: int) -> np.ndarray:
-    """Return a column of numbers by position, as float64."""
-    if not isinstance(table, pd.DataFrame):
-        return np.asarray(table[:, j], dtype=np.float64)
-    return table.iloc[:, j].to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def with_columns(table: Any, columns: dict[int, np.ndarray]) -> Any:

@@ -11,9 +11,9 @@ from scipy.stats import qmc
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState, resolve_seed
 from flowdetect.estimators import FlowAugmenter, FlowDensity
-from flowdetect.estimators._base import check_whole
 from flowdetect.estimators._classes import class_frame
 from flowdetect.estimators._rows import about_context
 from flowdetect.exceptions import ConfigurationError

@@ -12,9 +12,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState, resolve_seed
 from flowdetect.estimators import FlowDensity
-from flowdetect.estimators._base import check_whole
 from flowdetect.estimators._rows import about_context, check_weights, take_rows
 from flowdetect.inference._parameters import (
     ParameterMap,

@@ -12,6 +12,7 @@ from scipy.stats import binom
 
 from flowdetect.estimators._rows import take_rows
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
+from flowdetect.inference._columns import column_of
 
 __all__ = ["RankStatistics", "UniformRanks", "check_ranks", "count_ranks", "ranks_among"]
 
@@ -265,15 +266,11 @@ def ranks_among(truth: Any, drawn: Any, rng: np.random.Generator) -> np.ndarray:
     """
     columns = []
     for j in range(truth.shape[1]):
-        both = _ordered(_column(truth, j), _column(drawn, j))
+        both = _ordered(column_of(truth, j), column_of(drawn, j))
         own, others = both[: len(truth), None], both[len(truth) :].reshape(len(truth), -1)
         n_equal = (others == own).sum(axis=1)
         columns.append((others < own).sum(axis=1) + rng.integers(n_equal + 1))
     return np.column_stack(columns)
-
-
-def _column(table: Any, j: int) -> pd.Series:
-    return table.iloc[:, j] if isinstance(table, pd.DataFrame) else pd.Series(table[:, j])
 
 
 def _ordered(first: pd.Series, second: pd.Series) -> np.ndarray:

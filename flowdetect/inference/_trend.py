@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.linear_model import RidgeCV
 
 from flowdetect.estimators._rows import about_context
-from flowdetect.inference._parameters import numbers_of, with_columns
+from flowdetect.inference._columns import as_numbers, column_of
+from flowdetect.inference._parameters import with_columns
 from flowdetect.preprocessing import TableEncoder
 
 __all__ = ["LinearTrend"]
@@ -59,7 +60,7 @@ class LinearTrend:
         trend.weights = np.zeros((points.shape[1], len(trend.columns)))
         trend.intercepts = np.zeros(len(trend.columns))
         for k, column in enumerate(trend.columns.tolist()):
-            target = numbers_of(table, column)
+            target = as_numbers(column_of(table, column))
             # A column of huge numbers is fitted in units of its own spread.
             scale = float(np.ptp(target)) or 1.0
             ridge = RidgeCV(_PENALTIES).fit(points, target / scale, sample_weight=sample_weight)
@@ -80,7 +81,7 @@ class LinearTrend:
             return table
         shift = sign * (self._points(x) @ self.weights + self.intercepts)
         places = enumerate(self.columns.tolist())
-        return with_columns(table, {j: numbers_of(table, j) + shift[:, k] for k, j in places})
+        return with_columns(table, {j: as_numbers(column_of(table, j)) + shift[:, k] for k, j in places})
 
     def _points(self, x: Any) -> np.ndarray:
         return self.encoder.coordinates(self.encoder.encode(x)[0])

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.layout import MatrixLayout
 from flowdetect._utils.random import RandomState, resolve_seed
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.inference._gaussian import Gaussian, choose_start, fit_gaussian
 from flowdetect.inference._target import Target
-from flowdetect.inference._weighted import N_TRIED, WeightedFlow, check_whole
+from flowdetect.inference._weighted import N_TRIED, WeightedFlow
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -251,7 +252,7 @@ class VariationalFlow(WeightedFlow):
         return FlowSettings(**self._parameters(*names), mixing="lu")
 
     def _train(self, density: TableDensity, whitened: LogDensity, seed: int) -> TrainingResult:
-        from flowdetect.inference._noise import N_VALIDATION, NoiseMap, NoiseSource
+        from flowdetect.inference._noise_map import N_VALIDATION, NoiseMap, NoiseSource
         from flowdetect.training import ProgressBar, ReverseKL, TrainingConfig, train
 
         config = TrainingConfig(

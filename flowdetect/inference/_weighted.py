@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState, resolve_seed
 from flowdetect.exceptions import ConfigurationError, InvalidTableError, TrainingWarning
 from flowdetect.inference._gaussian import Gaussian
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from flowdetect.flows import TableDensity
 
-__all__ = ["N_TRIED", "WeightedFlow", "check_whole"]
+__all__ = ["N_TRIED", "WeightedFlow"]
 
 # Rows on which a log-density is tried.
 N_TRIED = 16
@@ -199,8 +200,3 @@ class WeightedFlow(BaseEstimator):
                 log_q.append(log_prob.numpy())
         found = Gaussian(self.location_, self.scale_).rows(np.concatenate(rows))
         return found, np.concatenate(log_q) - np.log(np.diag(self.scale_)).sum()
-
-
-def check_whole(name: str, value: Any) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{name} must be a whole number, at least 1; got {value!r}.")

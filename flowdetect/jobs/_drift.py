@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flowdetect._utils.checks import check_whole
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
 from flowdetect.jobs._drift_columns import adjust, compare_column, compare_scores, shortened
 from flowdetect.jobs._drift_reference import LevelReference, NumberReference, TableReference, read_column
@@ -113,8 +114,7 @@ class DriftMonitor:
     ) -> None:
         if not (isinstance(alpha, float | np.floating) and _SMALLEST_ALPHA <= alpha < 0.5):
             raise ConfigurationError(f"alpha must be from {_SMALLEST_ALPHA} to below 0.5; got {alpha!r}.")
-        if not isinstance(min_rows, int | np.integer) or min_rows < 1:
-            raise ConfigurationError(f"min_rows must be a whole number of at least 1; got {min_rows!r}.")
+        check_whole("min_rows", min_rows)
         self.estimator = estimator
         self.reference = reference
         self.alpha = float(alpha)

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from flowdetect.exceptions import ConfigurationError, InvalidTableError
+from flowdetect._utils.checks import check_whole
+from flowdetect.exceptions import InvalidTableError
 from flowdetect.plotting._style import (
     COMMON_COLOUR,
     NEUTRAL_COLOUR,
@@ -94,11 +95,7 @@ class ContributionDisplay:
         max_columns: int = 10,
         name: str | None = None,
     ) -> None:
-        whole = isinstance(max_columns, int | np.integer) and not isinstance(max_columns, bool)
-        if not whole or max_columns < 1:
-            raise ConfigurationError(
-                f"max_columns must be a whole number of at least 1; got {max_columns!r}."
-            )
+        check_whole("max_columns", max_columns)
         if names is None and isinstance(contributions, pd.Series):
             names = contributions.index
         self.contributions = _finite_contributions(contributions)

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from flowdetect.exceptions import ConfigurationError, InvalidTableError
+from flowdetect._utils.checks import check_whole
+from flowdetect.exceptions import InvalidTableError
 from flowdetect.plotting._plane import (
     as_array,
     as_frame,
@@ -169,11 +170,7 @@ class DensityMapDisplay:
         InvalidTableError
             If X is not a table, or one of the two columns holds no finite number.
         """
-        whole = isinstance(grid_resolution, int | np.integer) and not isinstance(grid_resolution, bool)
-        if not whole or grid_resolution < 2:
-            raise ConfigurationError(
-                f"grid_resolution must be a whole number of at least 2; got {grid_resolution!r}."
-            )
+        check_whole("grid_resolution", grid_resolution, 2)
         frame = as_frame(X)
         pair = column_positions(columns, frame)
         held_row = None if row is None else check_row(row, n_rows=len(frame))

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState
-from flowdetect.estimators._base import check_whole
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.plotting._marginals import Marginal, draw_marginal
 from flowdetect.plotting._series_parts import chosen_channels, draw_line

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState
-from flowdetect.estimators._base import check_whole
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.plotting._series_parts import (
     among_steps,

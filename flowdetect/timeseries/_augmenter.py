@@ -11,9 +11,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState, resolve_seed
 from flowdetect.estimators import FlowDensity
-from flowdetect.estimators._base import check_whole
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.timeseries._collection import (
     Collection,

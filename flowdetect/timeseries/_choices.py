@@ -13,7 +13,7 @@ from flowdetect.timeseries._period import find_period
 from flowdetect.timeseries._stretch import ModelledStretch
 from flowdetect.timeseries._time import Clock
 
-__all__ = ["LEAST_WINDOW", "check_whole", "choose_windows", "rows_between"]
+__all__ = ["LEAST_WINDOW", "choose_windows", "rows_between"]
 
 LEAST_WINDOW = 4
 _USUAL_WINDOW = 200
@@ -78,14 +78,3 @@ def rows_between(asked: Any, clock: Clock | None) -> float:
     if not rows >= 1.0:
         raise ConfigurationError(f"time_between_false_alarms must be at least one row; got {asked!r}.")
     return rows
-
-
-def check_whole(name: str, value: Any, least: int) -> None:
-    """Refuse what is not a whole number, or too small.
-
-    Raises
-    ------
-    ConfigurationError
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ConfigurationError(f"{name} must be a whole number of at least {least}; got {value!r}.")

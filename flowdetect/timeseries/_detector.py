@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState, resolve_seed
 from flowdetect.calibration import contamination_offset, fence_offset
 from flowdetect.estimators import FlowDensity
 from flowdetect.exceptions import ConfigurationError
-from flowdetect.timeseries._choices import LEAST_WINDOW, check_whole, choose_windows, rows_between
+from flowdetect.timeseries._choices import LEAST_WINDOW, choose_windows, rows_between
 from flowdetect.timeseries._events import event_spans, offset_for_events
 from flowdetect.timeseries._model import SeriesModel
 from flowdetect.timeseries._preparing import PreparedStretch, Preparer

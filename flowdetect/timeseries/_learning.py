@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowdetect._utils.checks import check_whole
 from flowdetect.estimators import FlowDensity
-from flowdetect.estimators._base import check_whole
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.timeseries._next_value import NextValue, Piece
 from flowdetect.timeseries._past import plan_past

@@ -12,8 +12,8 @@ from scipy.stats import ks_2samp
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState, resolve_seed
-from flowdetect.estimators._base import check_whole
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.timeseries._channels import carry_forward
 from flowdetect.timeseries._contents import Contents

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from flowdetect.exceptions import ConfigurationError
+from flowdetect._utils.checks import check_whole
 
 __all__ = ["SlidingWindow", "average_over_windows", "windows_of"]
 
@@ -118,9 +118,7 @@ class SlidingWindow(TransformerMixin, BaseEstimator):
             If X is not such a table, or a parameter is not a whole number of at least 1.
         """
         for name in ("window", "step"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ConfigurationError(f"{name} must be a whole number of at least 1; got {value!r}.")
+            check_whole(name, getattr(self, name))
         self._checked(X, reset=True)
         return self
 

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from flowdetect.exceptions import TrainingWarning
 from flowdetect.inference import VariationalFlow
 from flowdetect.inference._importance import smooth_weights
-from flowdetect.inference._noise import N_VALIDATION, NoiseSource
+from flowdetect.inference._noise_map import N_VALIDATION, NoiseSource
 from flowdetect.inference._target import Target
 from flowdetect.training import ReverseKL, TrainingConfig, train
 

@@ -579,7 +579,7 @@ def test_classes_must_go_with_the_rows(quick, blob):
     ("parameters", "message"),
     [
         ({"kind": "x"}, r"kind must be one of \('coupling', 'autoregressive', 'iaf'\); got 'x'"),
-        ({"n_layers": 0}, "n_layers must be a whole number, at least 1; got 0"),
+        ({"n_layers": 0}, "n_layers must be a whole number of at least 1; got 0"),
         ({"n_bins": 1}, r"n_bins must be a whole number, within 2\.\.500; got 1"),
         ({"dropout": 1.5}, r"dropout must lie in \[0, 1\); got 1.5"),
         ({"max_steps": 0}, "max_steps must be at least 1; got 0"),

@@ -134,7 +134,7 @@ def test_samples_follow_random_state(density):
 
 @pytest.mark.parametrize("n_samples", [0, -1, 1.5, "a", True])
 def test_a_number_of_samples_that_is_none(density, n_samples):
-    with pytest.raises(ConfigurationError, match="n_samples must be a whole number, at least 1; got"):
+    with pytest.raises(ConfigurationError, match="n_samples must be a whole number of at least 1; got"):
         density.sample(n_samples)
 
 

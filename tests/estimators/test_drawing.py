@@ -25,7 +25,7 @@ def test_as_many_rows_as_asked_for(augmenter, n_samples):
 
 @pytest.mark.parametrize("n_samples", [0, -1, 1.5, "a", True, None])
 def test_a_number_of_samples_that_is_none(augmenter, n_samples):
-    with pytest.raises(ConfigurationError, match="n_samples must be a whole number, at least 1; got"):
+    with pytest.raises(ConfigurationError, match="n_samples must be a whole number of at least 1; got"):
         augmenter.sample(n_samples)
 
 

@@ -322,7 +322,7 @@ def test_a_category_that_a_column_does_not_know_is_added() -> None:
     ("parameters", "message"),
     [
         ({"strategy": "mode"}, "strategy must be one of"),
-        ({"n_draws": 0}, "n_draws must be a whole number, at least 1"),
+        ({"n_draws": 0}, "n_draws must be a whole number of at least 1"),
     ],
 )
 def test_refuses_parameters(parameters: dict[str, Any], message: str) -> None:

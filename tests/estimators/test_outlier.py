@@ -130,5 +130,5 @@ def test_contamination_that_is_none(quick, blob, contamination):
 
 @pytest.mark.parametrize("n_models", [0, -1, 1.5, "a", True])
 def test_a_number_of_models_that_is_none(quick, blob, n_models):
-    with pytest.raises(ConfigurationError, match="n_models must be a whole number, at least 1; got"):
+    with pytest.raises(ConfigurationError, match="n_models must be a whole number of at least 1; got"):
         quick("detector", n_models=n_models).fit(blob)

@@ -243,8 +243,8 @@ def test_tables_that_cannot_be_scored(quick, name, blob, X, message):
     ("parameters", "message"),
     [
         ({"kind": "x"}, r"kind must be one of \('coupling', 'autoregressive', 'iaf'\); got 'x'"),
-        ({"n_layers": 0}, "n_layers must be a whole number, at least 1; got 0"),
-        ({"hidden_features": 2.5}, "hidden_features must be a whole number, at least 1; got 2.5"),
+        ({"n_layers": 0}, "n_layers must be a whole number of at least 1; got 0"),
+        ({"hidden_features": 2.5}, "hidden_features must be a whole number of at least 1; got 2.5"),
         ({"n_bins": 1}, r"n_bins must be a whole number, within 2\.\.500; got 1"),
         ({"max_steps": 0}, "max_steps must be at least 1; got 0"),
         ({"max_steps": 2.5}, "max_steps must be a whole number; got 2.5"),

@@ -143,10 +143,10 @@ def test_config_survives_json() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n_features": 0}, "n_features must be a whole number, at least 1; got 0"),
-        ({"n_features": 2.0}, r"n_features must be a whole number, at least 1; got 2\.0"),
-        ({"n_context": -1}, "n_context must be a whole number, at least 0; got -1"),
-        ({"n_layers": 0}, "n_layers must be a whole number, at least 1; got 0"),
+        ({"n_features": 0}, "n_features must be a whole number of at least 1; got 0"),
+        ({"n_features": 2.0}, r"n_features must be a whole number of at least 1; got 2\.0"),
+        ({"n_context": -1}, "n_context must be a whole number of at least 0; got -1"),
+        ({"n_layers": 0}, "n_layers must be a whole number of at least 1; got 0"),
         ({"n_bins": 1}, r"n_bins must be a whole number, within 2\.\.500; got 1"),
         ({"hidden_features": True}, "hidden_features must be a whole number"),
         ({"kind": "planar"}, "kind must be one of .* got 'planar'"),

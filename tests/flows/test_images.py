@@ -235,14 +235,14 @@ def test_flow_learns_images_of_two_kinds() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"channels": 0}, "channels must be a whole number, at least 1; got 0"),
+        ({"channels": 0}, "channels must be a whole number of at least 1; got 0"),
         ({"n_levels": 3}, r"n_levels must be a whole number, within 0\.\.2; got 3"),
         ({"n_levels": "all"}, "n_levels must be a whole number"),
         ({"transform": "cubic"}, r"transform must be one of \('spline', 'affine'\); got 'cubic'"),
         ({"activation": "tanh"}, "activation must be one of"),
         ({"n_bins": 1}, r"n_bins must lie in 2\.\.500"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
-        ({"n_checkerboard": -1}, "n_checkerboard must be a whole number, at least 0"),
+        ({"n_checkerboard": -1}, "n_checkerboard must be a whole number of at least 0"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, object], message: str) -> None:

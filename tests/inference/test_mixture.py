@@ -183,7 +183,7 @@ def test_large_tables_are_divided_by_some_of_their_rows(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"n_components": 0}, "n_components must be a whole number, at least 1; got 0"),
+        ({"n_components": 0}, "n_components must be a whole number of at least 1; got 0"),
         ({"max_iter": 1.5}, "max_iter must be a whole number"),
         ({"tol": -1.0}, "tol must be a number of at least 0; got -1.0"),
         ({"init": "best"}, r"init must be one of .* got 'best'"),

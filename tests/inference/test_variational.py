@@ -263,8 +263,8 @@ def test_errors_of_the_function_itself_come_through() -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"n_features": 0}, "n_features must be a whole number, at least 1; got 0"),
-        ({"n_features": 2.0}, "n_features must be a whole number, at least 1; got 2.0"),
+        ({"n_features": 0}, "n_features must be a whole number of at least 1; got 0"),
+        ({"n_features": 2.0}, "n_features must be a whole number of at least 1; got 2.0"),
         ({"kind": "autoregressive"}, "kind must be one of .* got 'autoregressive'"),
         ({"gradient": "score"}, "gradient must be one of .* got 'score'"),
         ({"temperature": 0.5}, "temperature must be 'auto', or finite and at least 1; got 0.5"),
@@ -272,7 +272,7 @@ def test_errors_of_the_function_itself_come_through() -> None:
         ({"annealing": 1.5}, r"annealing must lie in 0..1; got 1.5"),
         ({"annealing": "slow"}, r"annealing must lie in 0..1; got 'slow'"),
         ({"temperature": None}, "temperature must be 'auto', or finite .* got None"),
-        ({"n_importance": 0}, "n_importance must be a whole number, at least 1; got 0"),
+        ({"n_importance": 0}, "n_importance must be a whole number of at least 1; got 0"),
         ({"start": [1.0]}, "start must be 2 finite numbers"),
         ({"start": [1.0, np.nan]}, "start must be 2 finite numbers"),
         ({"max_steps": 0}, "max_steps must be at least 1; got 0"),

@@ -474,7 +474,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("numbers", [{"steps": 0}, {"steps": 3, "n_paths": 0}, {"steps": 2.5}])
     def test_numbers_that_are_none(self, of_waves: SeriesAugmenter, numbers: Any) -> None:
-        with pytest.raises(ConfigurationError, match="must be a whole number, at least 1"):
+        with pytest.raises(ConfigurationError, match="must be a whole number of at least 1"):
             of_waves.forecast(**numbers)
 
     def test_context_that_is_missing_or_given_in_vain(

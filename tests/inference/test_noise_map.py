@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowdetect.inference._noise import N_VALIDATION, NoiseSource
+from flowdetect.inference._noise_map import N_VALIDATION, NoiseSource
 from flowdetect.training import TrainingConfig
 
 
