@@ -1,3 +1,5 @@
+import json
+import os
 import random
 import subprocess
 import sys
@@ -28,6 +30,42 @@ def imported_by() -> Callable[..., set[str]]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
         return {line.rpartition("|")[2].strip() for line in lines}
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def script_server() -> Iterator[subprocess.Popen[str]]:
+    """A process of `script_server.py`, where the libraries are imported once for many scripts."""
+    command = [sys.executable, str(Path(__file__).with_name("script_server.py"))]
+    environment = {**os.environ, "MPLBACKEND": "Agg"}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def run_script(
+    script_server: subprocess.Popen[str], tmp_path: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a script in a process of its own, as a reader would; warnings of some categories may be errors."""
+    files = {name: tmp_path / f".{name}" for name in ("stdout", "stderr")}
+
+    def run(
+        script: Path, *arguments: str, folder: Path, errors: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        task = {"script": str(script), "arguments": arguments, "folder": str(folder), "errors": errors}
+        assert script_server.stdin is not None
+        assert script_server.stdout is not None
+        print(
+            json.dumps({**task, **{name: str(path) for name, path in files.items()}}),
+            file=script_server.stdin,
+        )
+        script_server.stdin.flush()
+        code = int(script_server.stdout.readline())
+        printed = {name: path.read_text() for name, path in files.items()}
+        return subprocess.CompletedProcess([str(script), *arguments], code, **printed)
 
     return run
 

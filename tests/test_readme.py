@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,12 @@ def test_the_readme_has_python_to_run() -> None:
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
-def test_python_of_the_readme_runs(section: Section, tmp_path: Path) -> None:
+def test_python_of_the_readme_runs(section: Section, tmp_path: Path, run_script: Run) -> None:
     # In a process of its own, as a reader would run it, and where it can read datasets/ but not litter.
     (tmp_path / "datasets").symlink_to(ROOT / "datasets")
     script = tmp_path / "section.py"
     script.write_text("\n".join(section.blocks))
-    done = subprocess.run(
-        [sys.executable, "-W", "error::FutureWarning", script.name],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_script(script, folder=tmp_path, errors=("FutureWarning",))
     assert done.returncode == 0, done.stderr[-3000:]
 
 
