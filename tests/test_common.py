@@ -22,7 +22,7 @@ from flowdetect.inference import FlowMixture
 QUICK = {"max_steps": 5, "n_layers": 2, "hidden_features": 8, "n_bins": 4}
 
 # A classifier must also tell blobs apart.
-QUICK_CLASSIFIER = {**QUICK, "max_steps": 40, "learning_rate": 2e-2}
+QUICK_CLASSIFIER = {**QUICK, "n_models": 2, "max_steps": 40, "learning_rate": 2e-2}
 
 DRAWN_APART = (
     "Rows are drawn into folds, validation rows and minibatches one by one, so a row of weight 2 and "

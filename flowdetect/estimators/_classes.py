@@ -15,6 +15,7 @@ from flowdetect.exceptions import InvalidTableError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from flowdetect.flows import TableDensity, WhitenedDensity
 
@@ -25,13 +26,10 @@ _MOST_ROWS = 100_000
 
 
 class ClassDensityEstimator(LikelihoodEstimator):
-    """Base of an estimator whose one density is conditional on a class.
+    """Base of an estimator whose densities are conditional on a class.
 
     A class is its number, 0 to ``_n_classes - 1``.
     """
-
-    density_: TableDensity
-    _whitening: Whitening | None = None
 
     @property
     def _n_classes(self) -> int:
@@ -42,21 +40,8 @@ class ClassDensityEstimator(LikelihoodEstimator):
             return None
         return self._encode_context(class_frame(classes, self._n_classes))
 
-    def _class_log_densities(self, matrix: np.ndarray, density: Any = None) -> np.ndarray:
-        """Return the log-density of encoded rows under each class, shape (n_rows, n_classes).
-
-        A density of encoded rows may be given; by default it is that of the fitted estimator.
-        """
-        scores = np.empty((len(matrix), self._n_classes))
-        density = self._whole_density(self.density_) if density is None else density
-        for rows in self._chunks(len(matrix)):
-            for k in range(scores.shape[1]):
-                context = self._class_context(np.full(rows.stop - rows.start, k))
-                scores[rows, k] = self._log_density(matrix[rows], context, [density])
-        return scores
-
-    def _learn_whitening(self, source: EncodedRows, weights: np.ndarray) -> None:
-        """Learn centre and covariance of each class from encoded rows.
+    def _learn_whitening(self, source: EncodedRows, weights: np.ndarray) -> Whitening | None:
+        """Learn centre and covariance of each class from encoded rows; None for rows without values.
 
         Parameters
         ----------
@@ -65,31 +50,41 @@ class ClassDensityEstimator(LikelihoodEstimator):
             How much each row counts in each class.
         """
         layout = self.encoder_.layout_
-        self._whitening = None
         if not layout.n_values:
-            return
+            return None
         some = np.linspace(0, len(source) - 1, min(len(source), _MOST_ROWS)).astype(int)
         matrix = source.encoded(some).astype(np.float64)
         observed = np.ones((len(some), layout.n_values), dtype=bool)
         for j, gate in enumerate(layout.gates):
             if gate >= 0:
                 observed[:, gate] &= matrix[:, layout.n_values + j] == 0
-        self._whitening = Whitening.fit(matrix[:, : layout.n_values], observed, weights[some])
+        return Whitening.fit(matrix[:, : layout.n_values], observed, weights[some])
 
-    def _whole_density(self, density: TableDensity) -> TableDensity | WhitenedDensity:
+    def _whole_density(
+        self, density: TableDensity, whitening: Whitening | None
+    ) -> TableDensity | WhitenedDensity:
         """Return the density of encoded rows: the trained one, behind the map of each class if any."""
         contexts = self._class_context(np.arange(self._n_classes))
-        if self._whitening is None or contexts is None:
+        if whitening is None or contexts is None:
             return density
-        return self._whitening.around(density, contexts)
+        return whitening.around(density, contexts)
 
-    def _score_classes(self, X: Any) -> np.ndarray:
-        """Return the log-density of rows under each class, in nats and original units."""
+    def _check_rows(self, X: Any) -> Any:
+        """Return rows to score as a checked table."""
         check_is_fitted(self)
-        return self._table_log_densities(known_columns(self.encoder_, check_table(self, X, fitting=False)))
+        return known_columns(self.encoder_, check_table(self, X, fitting=False))
 
-    def _table_log_densities(self, X: Any, density: Any = None) -> np.ndarray:
-        """Return the same for checked rows; see `_class_log_densities`."""
+    def _class_log_densities(self, matrix: np.ndarray, density: nn.Module) -> np.ndarray:
+        """Return the log-density of encoded rows under each class, shape (n_rows, n_classes)."""
+        scores = np.empty((len(matrix), self._n_classes))
+        for rows in self._chunks(len(matrix)):
+            for k in range(scores.shape[1]):
+                context = self._class_context(np.full(rows.stop - rows.start, k))
+                scores[rows, k] = self._log_density(matrix[rows], context, [density])
+        return scores
+
+    def _table_log_densities(self, X: Any, density: nn.Module) -> np.ndarray:
+        """Return the same for checked rows, in nats and original units."""
         scores = np.empty((len(X), self._n_classes))
         for rows in self._chunks(len(X)):
             matrix, log_det = self.encoder_.encode(take_rows(X, rows))

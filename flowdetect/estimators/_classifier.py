@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState
 from flowdetect.estimators._callbacks import with_callbacks
-from flowdetect.estimators._classes import ClassDensityEstimator, class_frame, number_classes, rows_of_classes
+from flowdetect.estimators._class_members import ClassEnsemble
+from flowdetect.estimators._classes import class_frame, number_classes
 from flowdetect.estimators._decisions import (
     check_choices,
     check_priors,
     check_target,
     choose_reject_label,
-    choose_temperature,
-    rejection_levels,
     with_rejections,
 )
 from flowdetect.estimators._rows import EncodedRows, check_table, check_weights, take_rows
 from flowdetect.preprocessing import TableEncoder
 
-if TYPE_CHECKING:
-    from flowdetect.training import TrainingResult
-
 __all__ = ["FlowClassifier"]
 
 
-class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
+class FlowClassifier(ClassifierMixin, ClassEnsemble):
     r"""Classify rows by Bayes' rule over the density of each class, and say which rows are like none.
 
-    One neural spline flow, conditional on the class, learns from all classes. Columns may be numbers,
+    A few neural spline flows, conditional on the class, each learn from all classes. Columns may be numbers,
     categories, booleans, texts or dates, with missing values. Beside the class of a row the model knows how
     likely the row is at all: `score_samples` finds rows unlike all of training, and `reject_below` keeps
     `predict` from naming a class for them.
@@ -53,6 +49,9 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
     reject_label : label or None, default=None
         What `predict` answers then. None takes "rejected", or for classes that are
         numbers -1, or one less than the smallest if -1 is a class.
+    n_models : int, default=3
+        Flows, each with validation rows of its own, whose answers are averaged. One takes a third of the
+        time; its probabilities are worse.
     kind : {"coupling", "autoregressive"}, default="coupling"
         See `FlowDensity`.
     n_layers : int or "auto", default=3
@@ -76,7 +75,7 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
     patience : int or None, default=5
         Evaluations without improvement before training stops; None for never.
     time_budget : float or None, default=None
-        Seconds after which training stops.
+        Seconds after which the training of each flow stops.
     device : str, default="auto"
         "auto" trains on a GPU if there is one; or a name that torch knows. Scoring is on the CPU, in float64.
     verbose : int, default=0
@@ -100,10 +99,10 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         The invertible map from the table to a matrix.
     context_encoder_ : TableEncoder
         The same for the class.
-    density_ : TableDensity
-        The trained torch module, in float64, of rows whose values were whitened by class.
-    training_result_ : TrainingResult
-        Loss history, and why training stopped.
+    densities_ : list of TableDensity
+        The trained torch modules, in float64, of rows whose values were whitened by class.
+    training_results_ : list of TrainingResult
+        Loss history of each, and why its training stopped.
     n_features_in_ : int
         Number of columns.
     feature_names_in_ : ndarray of str
@@ -116,23 +115,25 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
 
     Notes
     -----
-    With the prior :math:`\pi_k` and the density p(x | k) of class k,
+    With the prior :math:`\pi_k` and the densities :math:`p_m(x | k)` of class k by the flows m = 1 .. M,
 
     .. math::
 
-        P(k | x) \propto \pi_k\, p(x | k)^{1/T}, \qquad \log p(x) = \log \sum_k \pi_k\, p(x | k) .
+        P(k | x) = \frac1M \sum_m \frac{\pi_k\, p_m(x | k)^{1/T}}{\sum_j \pi_j\, p_m(x | j)^{1/T}}, \qquad
+        p(x | k) = \frac1M \sum_m p_m(x | k), \qquad p(x) = \sum_k \pi_k\, p(x | k) .
 
     Densities of many columns differ by many nats, also where they are wrong, so that T = 1 is too sure of
-    itself. T is the most probable number given the classes of the validation rows, which the flow did not
-    learn from; beforehand log T is normal around ``log(d) / 2`` for d columns, with standard deviation 1, as
-    errors of d columns add up like that. Fewer than 10 rows leave it at 1.
+    itself. T is the most probable number given the classes of the validation rows, each by the flow that did
+    not learn from it; beforehand log T is normal around ``log(d) / 2`` for d columns, with standard deviation
+    1, as errors of d columns add up like that. Fewer than 10 rows leave it at 1.
 
     Before the flow, the values of each class are whitened by its centre and covariance (regularised: with few
     rows it is that of all classes), so that the untrained model is quadratic discriminant analysis, and
     training adds what is not Gaussian.
 
-    The level of a class is the `reject_below` quantile of the log-densities of its validation rows if there
-    are at least ``1 / reject_below`` of them, of all its training rows otherwise. A refused row counts as
+    The level of a class is the `reject_below` quantile of the log-densities of its validation rows, by the
+    flow that did not learn from each, if there are at least ``1 / reject_below`` of them; of all its training
+    rows otherwise. A refused row counts as
     wrong for `score`, unless its true label is the reject label, and for scorers that compare labels, which
     scikit-learn has for texts and for numbers, if the reject label is of the same kind; class
     probabilities, and scorers of those, are the same with and without refusal: they say which class it would
@@ -140,6 +141,9 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
 
     References
     ----------
+    B. Lakshminarayanan, A. Pritzel, C. Blundell (2017), "Simple and scalable predictive uncertainty
+    estimation using deep ensembles", NeurIPS.
+
     J. H. Friedman (1989), "Regularized discriminant analysis", Journal of the American Statistical
     Association.
 
@@ -160,7 +164,7 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
     ['left', 'right', 'rejected']
     """
 
-    _last_fitted = "density_"
+    _last_fitted = "densities_"
 
     def __init__(
         self,
@@ -169,6 +173,7 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         calibrate: bool = True,
         reject_below: float | None = None,
         reject_label: Any = None,
+        n_models: int = 3,
         kind: str = "coupling",
         n_layers: int | str = 3,
         hidden_features: int = 32,
@@ -188,6 +193,7 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         self.calibrate = calibrate
         self.reject_below = reject_below
         self.reject_label = reject_label
+        self.n_models = n_models
         self.kind = kind
         self.n_layers = n_layers
         self.hidden_features = hidden_features
@@ -227,28 +233,15 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         TrainingError
             If the loss does not stay finite.
         """
-        from flowdetect.training import SklearnCallbacks, held_out_rows, sklearn_fit_task
+        from flowdetect.training import sklearn_fit_task
 
         check_choices(self.calibrate, self.reject_below)
+        check_whole("n_models", self.n_models)
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         told = {"X": X, "y": y, "metadata": weights}
-        with sklearn_fit_task(self, **told) as fit_context:
+        with sklearn_fit_task(self, n_trainings=int(self.n_models), **told) as fit_context:
             source, classes = self._encode_classes(X, y, sample_weight)
-            build_seed, train_seed = self._seeds(2)
-            density = self._build(source, build_seed)
-            held_out = held_out_rows(source, self._training_config(train_seed, len(source)))
-            self._learn_whitening(source, rows_of_classes(source, classes, held_out, self._n_classes))
-            callback = SklearnCallbacks(
-                self,
-                fit_context,
-                **told,
-                attributes=lambda: {"density_": copy.deepcopy(density).cpu().double()},
-            )
-            self.training_result_: TrainingResult = self._train(
-                self._whole_density(density), source, train_seed, callback=callback
-            )
-            self.density_ = density
-            self._learn_decisions(source, classes, held_out)
+            self._fit_members(source, classes, fit_context, told)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -272,7 +265,7 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         ----------
         X : DataFrame or array-like of shape (n_rows, n_features)
         """
-        return log_softmax(self._evidence(self.class_log_densities(X)), axis=1)
+        return self._log_proba(self._member_log_densities(self._check_rows(X)))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return how much speaks for each class.
@@ -284,11 +277,11 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         Returns
         -------
         ndarray of shape (n_rows,) or (n_rows, n_classes)
-            ``log pi_k + log p(x | k) / T`` of each class, in nats; for two classes the difference of the
-            second and the first: the log-odds of the second.
+            The log-probability of each class; for two classes the log-odds of the second.
         """
-        evidence = self._evidence(self.class_log_densities(X))
-        return evidence[:, 1] - evidence[:, 0] if evidence.shape[1] == 2 else evidence
+        found = self.predict_log_proba(X)
+        with np.errstate(invalid="ignore"):  # a class ruled out by its prior
+            return found[:, 1] - found[:, 0] if found.shape[1] == 2 else found
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each row, or ``reject_label_``, shape (n_rows,).
@@ -351,17 +344,21 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         NotFittedError
             Before fit.
         """
-        return self._score_classes(X)
+        return _mixed(self._member_log_densities(self._check_rows(X)))
 
     # --- inside -----------------------------------------------------------------------------------
 
     def _decide(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the most probable class of each row, and whether it is refused; None where none can be."""
-        densities = self.class_log_densities(X)
-        labels = self.classes_[np.argmax(self._evidence(densities), axis=1)]
+        members = self._member_log_densities(self._check_rows(X))
+        labels = self.classes_[np.argmax(self._log_proba(members), axis=1)]
         if self.rejection_levels_ is None:
             return labels, None
-        return labels, np.asarray(np.all(densities < self.rejection_levels_, axis=1))
+        return labels, np.asarray(np.all(_mixed(members) < self.rejection_levels_, axis=1))
+
+    def _log_proba(self, members: np.ndarray) -> np.ndarray:
+        """Return the logarithm of the mean class probabilities, from log-densities by flow."""
+        return _mixed(log_softmax(members / self.temperature_ + self._log_priors(), axis=2))
 
     @property
     def _n_classes(self) -> int:
@@ -384,30 +381,14 @@ class FlowClassifier(ClassifierMixin, ClassDensityEstimator):
         self.class_prior_ = check_priors(self.priors, self._n_classes) if given else self._class_shares
         return self._encode_table(X, class_frame(classes, self._n_classes), weights)[0], classes
 
-    def _learn_decisions(self, source: EncodedRows, classes: np.ndarray, held_out: np.ndarray) -> None:
-        """Set what turns log-densities into answers."""
-        self.temperature_ = 1.0
-        if self.calibrate:
-            self.temperature_ = choose_temperature(
-                self._table_log_densities(take_rows(source.table, held_out)),
-                classes[held_out],
-                np.log(self._class_shares),
-                None if source.weights is None else source.weights[held_out],
-                self.encoder_.layout_.n_columns,
-            )
-        self.rejection_levels_ = None
-        if self.reject_below is not None:
-            densities = self._table_log_densities(source.table)[np.arange(len(classes)), classes]
-            fresh = np.isin(np.arange(len(classes)), held_out)
-            share = float(self.reject_below)
-            self.rejection_levels_ = rejection_levels(densities, classes, fresh, share, self._n_classes)
-
     def _log_priors(self) -> np.ndarray:
         with np.errstate(divide="ignore"):  # a prior may be 0
             return np.log(self.class_prior_)
 
-    def _evidence(self, densities: np.ndarray) -> np.ndarray:
-        return densities / self.temperature_ + self._log_priors()
-
     def _make_encoder(self) -> TableEncoder:
         return TableEncoder(lattice="decimal")
+
+
+def _mixed(logs: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the mean over the first axis of what logarithms are given of."""
+    return np.asarray(logsumexp(logs, axis=0) - np.log(len(logs)))

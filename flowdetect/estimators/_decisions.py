@@ -158,23 +158,24 @@ def choose_temperature(
 
 
 def rejection_levels(
-    own_densities: np.ndarray, classes: np.ndarray, held_out: np.ndarray, share: float, n_classes: int
+    fresh: tuple[np.ndarray, np.ndarray],
+    learnt: tuple[np.ndarray, np.ndarray],
+    share: float,
+    n_classes: int,
 ) -> np.ndarray:
     """Return for each class the log-density below which a share of its rows lies.
 
     Parameters
     ----------
-    own_densities : ndarray of shape (n,)
-        Log-density of each row under its own class.
-    classes : ndarray of int, shape (n,)
-    held_out : ndarray of bool, shape (n,)
-        Rows that the density did not learn from; they alone count in a class that has ``1 / share`` of them.
+    fresh : (log-density, class) of rows, each under its own class by a density that did not learn from it
+        They count in a class that has ``1 / share`` of them.
+    learnt : (log-density, class) of the training rows
+        They count in the other classes.
     share : float
     n_classes : int
     """
     levels = np.empty(n_classes)
     for k in range(n_classes):
-        own, fresh = classes == k, (classes == k) & held_out
-        enough = np.count_nonzero(fresh) >= 1.0 / share
-        levels[k] = np.quantile(own_densities[fresh if enough else own], share)
+        own, all_own = (densities[classes == k] for densities, classes in (fresh, learnt))
+        levels[k] = np.quantile(own if len(own) >= 1.0 / share else all_own, share)
     return levels

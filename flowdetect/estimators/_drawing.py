@@ -150,7 +150,7 @@ class DrawingEstimator(ClassDensityEstimator):
         0: it is more probable in its class than in any other, at their frequencies in training; 1, 2: if the
         others count less, as `_FILTER_POWERS` says; 3: not even if all were equally frequent.
         """
-        scores = self._class_log_densities(matrix)
+        scores = self._class_log_densities(matrix, self.density_)
         rows = np.arange(len(matrix))
         doubts = np.full(len(matrix), len(_FILTER_POWERS))
         for doubt, power in reversed(list(enumerate(_FILTER_POWERS))):

@@ -17,6 +17,9 @@ from flowdetect.estimators._rows import check_weights
 if TYPE_CHECKING:
     import torch
 
+    from flowdetect.estimators._whitening import Whitening
+    from flowdetect.flows import TableDensity
+
 __all__ = ["FittedMixture"]
 
 
@@ -25,6 +28,12 @@ class FittedMixture(DensityMixin, ClassDensityEstimator):
 
     n_components: int
     weights_: np.ndarray
+    density_: TableDensity
+    _whitening: Whitening | None
+
+    def _score_classes(self, X: Any) -> np.ndarray:
+        """Return the log-density of rows under each component, in nats and original units."""
+        raise NotImplementedError
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable component of each row, from 0 on, shape (n_rows,).
@@ -146,7 +155,7 @@ class FittedMixture(DensityMixin, ClassDensityEstimator):
         seed = resolve_seed(random_state)
         labels = np.random.default_rng(seed).choice(self._n_classes, int(n_samples), p=self.weights_)
         generator = torch.Generator().manual_seed(seed)
-        density = self._whole_density(self.density_)
+        density = self._whole_density(self.density_, self._whitening)
         parts = []
         for rows in self._chunks(len(labels)):
             context = cast("torch.Tensor", self._class_context(labels[rows]))

@@ -240,10 +240,17 @@ class FlowMixture(ClusterMixin, FittedMixture):
             X = check_table(self, X, fitting=True)
             source, kept = self._encode_rows(X, sample_weight)
             self._learn(source, kept, SklearnCallbacks(self, fit_context, **told))
-            self.labels_ = self._joint(self._table_log_densities(X)).argmax(axis=1)
+            self.labels_ = self._joint(self._component_log_densities(X)).argmax(axis=1)
         return self
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _component_log_densities(self, X: Any) -> np.ndarray:
+        """Return the log-density of checked rows under each component."""
+        return self._table_log_densities(X, self._whole_density(self.density_, self._whitening))
+
+    def _score_classes(self, X: Any) -> np.ndarray:
+        return self._component_log_densities(self._check_rows(X))
 
     def _check_parameters(self) -> None:
         check_whole("n_components", self.n_components)
@@ -305,8 +312,8 @@ class FlowMixture(ClusterMixin, FittedMixture):
         settings = self._em_settings()
 
         def start(weights: np.ndarray) -> nn.Module:
-            self._learn_whitening(source, weights)
-            return self._whole_density(self._build(source, build_seed)).double().eval()
+            whitening = self._learn_whitening(source, weights)
+            return self._whole_density(self._build(source, build_seed), whitening).double().eval()
 
         self.init_, first = best_first_state(
             problem,

@@ -181,7 +181,10 @@ def _check_augmenter(built: Any) -> None:
 
 
 def _check_classifier(built: Any) -> None:
-    _check_density(built)
+    _check_table(built)
+    _require(len(built.densities_) == len(built._whitenings) > 0, "densities and their whitenings differ")
+    for density in built.densities_:
+        _density_fits(density, built.encoder_, built.context_encoder_, 0)
     n_classes = len(built.classes_)
     _require(
         built.class_prior_.shape == built._class_shares.shape == (n_classes,)
@@ -192,7 +195,8 @@ def _check_classifier(built: Any) -> None:
     levels = built.rejection_levels_
     _require(levels is None or levels.shape == (n_classes,), "classes and their levels differ")
     _require(0.0 < built.temperature_ < np.inf, "the temperature is not positive")
-    _whitening_fits(built, n_classes)
+    for whitening in built._whitenings:
+        _whitening_fits(built, whitening, n_classes)
 
 
 def _check_mixture(built: Any) -> None:
@@ -205,12 +209,12 @@ def _check_mixture(built: Any) -> None:
         "the weights are not those of the components",
     )
     _require(bool(np.isin(built.labels_, np.arange(built.n_components)).all()), "a label is of no component")
-    _whitening_fits(built, built.n_components)
+    _whitening_fits(built, built._whitening, built.n_components)
 
 
-def _whitening_fits(built: Any, n_classes: int) -> None:
+def _whitening_fits(built: Any, whitening: Any, n_classes: int) -> None:
     _require(built.context_encoder_ is not None, "a density of classes has no context")
-    whitening, n_values = built._whitening, built.encoder_.layout_.n_values
+    n_values = built.encoder_.layout_.n_values
     if whitening is None:
         _require(n_values == 0, "the whitening of the classes is absent")
         return

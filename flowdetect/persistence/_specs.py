@@ -104,7 +104,7 @@ ESTIMATORS = {
     "FlowClassifier": _estimator(
         "flowdetect.estimators._classifier",
         f"classes_=labels class_prior_=f1 _class_shares=f1 reject_label_=?label {_TABLE} "
-        "training_result_=TrainingResult density_=density _whitening=?Whitening "
+        "training_results_=[TrainingResult] densities_=[density] _whitenings=[?Whitening] "
         "temperature_=float rejection_levels_=?f1",
         _NAMES,
     ),

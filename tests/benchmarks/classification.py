@@ -1,13 +1,15 @@
 """Classes by density: FlowClassifier beside QDA, GaussianNB and HistGradientBoosting of scikit-learn.
 
-    python tests/benchmarks/classification.py --data FOLDER [--only wine,adult] [--rows 700] [--out FILE]
+    python tests/benchmarks/classification.py --data FOLDER [--only wine,adult] [--rows 2000] [--splits 3]
 
 Tables: wine, breast cancer, iris and twelve principal components of the digits from scikit-learn; from FOLDER
 ``imbalanced/`` (phoneme, vehicle1, pima, satimage) and ``mixed/`` (adult, shoppers, magic), at most
 ``--rows`` rows of each, three quarters of them to fit and the rest to judge. FlowClassifier takes a table as
 it is; HistGradientBoosting takes categories as ordinals declared categorical, QDA and GaussianNB one-hot
 columns, missing numbers at the mean, standardised. Accuracy, log-loss, and the expected calibration error of
-the largest probability in ten bins of equal width.
+the largest probability in ten bins of equal width, as means over ``--splits`` random splits. "Within the
+spread of the best": the mean difference from the best method is at most one standard error, over all
+held-out rows and splits for accuracy and log-loss, over the splits for the calibration error.
 
 Then the two smallest classes are left out of fitting in turn, and the AUROC says how well the left-out class
 is told from held-out rows of the others: by ``score_samples`` of FlowClassifier, the largest probability of
@@ -123,11 +125,21 @@ def compare(X: pd.DataFrame, y: np.ndarray, seed: int) -> Iterator[dict[str, Any
         start = time.perf_counter()
         model.fit(fit, y_fit)
         seconds = time.perf_counter() - start
+        probabilities = model.predict_proba(held_out)
         yield {
             "method": method,
             "fit_s": seconds,
-            **judge(model.predict_proba(held_out), model.classes_, y_out),
+            **judge(probabilities, model.classes_, y_out),
+            "each": of_each_row(probabilities, model.classes_, y_out),
         }
+
+
+def of_each_row(probabilities: np.ndarray, classes: np.ndarray, y: np.ndarray) -> dict[str, list[float]]:
+    """Return what accuracy and log-loss are the means of."""
+    own = probabilities[np.arange(len(y)), np.searchsorted(classes, y)]
+    right = classes[probabilities.argmax(axis=1)] == y
+    tiny = np.finfo(np.float64).eps
+    return {"accuracy": right.astype(float).tolist(), "log-loss": (-np.log(np.maximum(own, tiny))).tolist()}
 
 
 def without_a_class(X: pd.DataFrame, y: np.ndarray, left_out: Any, seed: int) -> dict[str, float]:
@@ -170,7 +182,8 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", default="", help="comma separated names")
-    parser.add_argument("--rows", type=int, default=700)
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -181,9 +194,10 @@ def main() -> None:
     for name, X, y in tables(args.data, args.rows):
         if wanted and name not in wanted:
             continue
-        for row in compare(X, y, args.seed):
-            rows.append({"data": name, **row})
-            print({key: _short(value) for key, value in rows[-1].items()}, flush=True)
+        for split in range(args.splits):
+            for row in compare(X, y, args.seed + split):
+                rows.append({"data": name, "split": split, **row})
+                print({key: _short(value) for key, value in row.items() if key != "each"}, flush=True)
         labels, counts = np.unique(y, return_counts=True)
         for left_out in labels[np.argsort(counts)][: 2 if len(labels) > 2 else 0]:
             area = without_a_class(X, y, left_out, args.seed)
@@ -205,14 +219,39 @@ def _short(value: Any) -> str:
 
 
 def report(rows: list[dict[str, Any]], measure: str) -> None:
-    """Print one measure, tables by methods, the best of each line in bold."""
+    """Print one measure, tables by methods: the best of each line in bold, a star within its spread."""
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    lines = []
+    lines, counts = [], dict.fromkeys(methods, [0, 0])
+    sign = 1.0 if measure == "accuracy" else -1.0
     for name in dict.fromkeys(row["data"] for row in rows):
-        values = [row[measure] for row in rows if row["data"] == name]
-        best = (max if measure == "accuracy" else min)(values)
-        lines.append([name, *(f"**{value:.3f}**" if value == best else f"{value:.3f}" for value in values)])
+        own = [[row for row in rows if (row["data"], row["method"]) == (name, method)] for method in methods]
+        means = [float(np.mean([row[measure] for row in some])) for some in own]
+        best = int(np.argmax(sign * np.array(means)))
+        line = [name]
+        for k, method in enumerate(methods):
+            first, near = k == best or means[k] == means[best], within(own[k], own[best], measure, sign)
+            counts[method] = [counts[method][0] + first, counts[method][1] + (first or near)]
+            mark = "**" if first else "*" if near else ""
+            line.append(f"{mark}{means[k]:.3f}{mark}")
+        lines.append(line)
     print_table([measure, *methods], lines)
+    print(
+        f"\n{measure} of {len(lines)} tables, best and within the spread of the best: "
+        + "; ".join(f"{method} {first} and {near}" for method, (first, near) in counts.items()),
+        flush=True,
+    )
+
+
+def within(rows: list[dict[str, Any]], best: list[dict[str, Any]], measure: str, sign: float) -> bool:
+    """Return whether a method is at most a standard error of the difference behind the best one."""
+    if measure == "ECE":
+        behind = np.array([b[measure] - a[measure] for a, b in zip(rows, best, strict=True)])
+    else:
+        behind = np.concatenate([b["each"][measure] for b in best]) - np.concatenate(
+            [a["each"][measure] for a in rows]
+        )
+    behind = sign * behind
+    return len(behind) > 1 and bool(behind.mean() <= behind.std(ddof=1) / np.sqrt(len(behind)))
 
 
 if __name__ == "__main__":

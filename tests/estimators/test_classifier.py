@@ -48,12 +48,15 @@ def test_classes_are_told_apart(fitted: FlowClassifier) -> None:
 
 def test_probabilities_follow_from_densities(fitted: FlowClassifier) -> None:
     X = plane(50, seed=2)[0]
-    densities = fitted.class_log_densities(X)
-    joint = densities + np.log([0.25, 0.75])
+    joint = fitted.class_log_densities(X) + np.log([0.25, 0.75])
     np.testing.assert_allclose(fitted.score_samples(X), np.logaddexp(*joint.T))
-    odds = np.log(3.0) + (densities[:, 1] - densities[:, 0]) / fitted.temperature_
-    np.testing.assert_allclose(fitted.decision_function(X), odds)
-    np.testing.assert_allclose(fitted.predict_proba(X)[:, 1], 1.0 / (1.0 + np.exp(-odds)))
+    members = fitted._member_log_densities(X)
+    assert len(members) == 3
+    np.testing.assert_allclose(np.exp(members).mean(axis=0), np.exp(fitted.class_log_densities(X)))
+    odds = np.log(3.0) + (members[:, :, 1] - members[:, :, 0]) / fitted.temperature_
+    few, many = (np.mean(1.0 / (1.0 + np.exp(sign * odds)), axis=0) for sign in (1.0, -1.0))
+    np.testing.assert_allclose(fitted.predict_proba(X), np.column_stack([few, many]))
+    np.testing.assert_allclose(fitted.decision_function(X), np.log(many / few))
     np.testing.assert_allclose(np.exp(fitted.predict_log_proba(X)), fitted.predict_proba(X))
 
 
@@ -85,6 +88,9 @@ def test_given_priors_change_the_odds_alone(fitted: FlowClassifier) -> None:
     equal = FlowClassifier(priors=[0.5, 0.5], **QUICK).fit(X, y)
     np.testing.assert_allclose(equal.class_log_densities(X), fitted.class_log_densities(X))
     shift = equal.decision_function(X) - fitted.decision_function(X)
+    assert (shift < 0.0).all()
+    alone = [FlowClassifier(priors=priors, n_models=1, **QUICK).fit(X, y) for priors in ([0.5, 0.5], None)]
+    shift = alone[0].decision_function(X) - alone[1].decision_function(X)
     np.testing.assert_allclose(shift, -np.log(3.0), atol=1e-8)
 
 
@@ -115,7 +121,7 @@ def test_a_table_of_categories_alone_is_classified() -> None:
     X = pd.DataFrame({"word": ["a", "b"] * 40, "other": ["c", "c", "d", "d"] * 20})
     model = FlowClassifier(**{**QUICK, "max_steps": 40, "learning_rate": 2e-2}).fit(X, X["word"] + "!")
     assert model.score(X, X["word"] + "!") == 1.0
-    assert model._whitening is None
+    assert model._whitenings == [None] * 3
 
 
 # --- temperature ------------------------------------------------------------------------------------------
@@ -195,7 +201,8 @@ def test_long_labels_are_not_cut() -> None:
 def test_levels_are_quantiles_of_held_out_rows_where_these_are_enough() -> None:
     scores, classes = np.arange(40.0), np.repeat([0, 1], 20)
     held_out = np.r_[np.arange(20) >= 10, np.arange(20) >= 18]
-    levels = rejection_levels(scores, classes, held_out, 0.1, 2)
+    fresh = (scores[held_out], classes[held_out])
+    levels = rejection_levels(fresh, (scores, classes), 0.1, 2)
     np.testing.assert_allclose(levels, [np.quantile(scores[10:20], 0.1), np.quantile(scores[20:], 0.1)])
 
 
@@ -236,13 +243,13 @@ def test_missing_values_leave_covariances_diagonal() -> None:
 
 
 def test_whitened_rows_are_drawn_and_scored_alike(fitted: FlowClassifier) -> None:
-    whole, contexts = fitted._whole_density(fitted.density_), fitted._class_context(np.array([0, 1]))
+    whole, contexts = fitted._whole_densities()[1], fitted._class_context(np.array([0, 1]))
     rows = whole.sample_rows(4000, contexts.repeat(2000, 1), torch.Generator().manual_seed(0)).numpy()
     drawn = fitted.encoder_.decode(rows)
     np.testing.assert_allclose(drawn[::2].mean(axis=0), 4.0, atol=0.5)
     np.testing.assert_allclose(drawn[1::2].mean(axis=0), 0.0, atol=0.5)
-    assert Whitening.of(fitted.density_) is None
-    np.testing.assert_array_equal(Whitening.of(whole).centres, fitted._whitening.centres)
+    assert Whitening.of(fitted.densities_[1]) is None
+    np.testing.assert_array_equal(Whitening.of(whole).centres, fitted._whitenings[1].centres)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------
@@ -254,6 +261,7 @@ def test_whitened_rows_are_drawn_and_scored_alike(fitted: FlowClassifier) -> Non
         ({"priors": [0.5, 0.6]}, "priors must be 2 probabilities that sum to 1"),
         ({"priors": [1.0]}, "in the order of the sorted classes"),
         ({"calibrate": "yes"}, "calibrate must be True or False; got 'yes'"),
+        ({"n_models": 0}, "n_models must be a whole number of at least 1; got 0"),
         ({"reject_below": 1.0}, "reject_below must be None or a share between 0 and 1"),
         ({"reject_below": 0.1, "reject_label": "few"}, "none of the classes; got 'few', which is one"),
     ],
@@ -306,9 +314,13 @@ def test_a_saved_classifier_answers_as_before(
         ({"class_prior_": np.array([1.0])}, "classes and their shares differ"),
         ({"rejection_levels_": np.array([1.0])}, "classes and their levels differ"),
         ({"temperature_": 0.0}, "temperature is not positive"),
-        ({"_whitening": None}, "whitening of the classes is absent"),
-        ({"_whitening": Whitening(np.zeros((1, 2)), np.eye(2)[None])}, "whitening is of other classes"),
-        ({"_whitening": Whitening(np.zeros((2, 2)), np.ones((2, 2, 2)))}, "whitening has no inverse"),
+        ({"_whitenings": []}, "densities and their whitenings differ"),
+        ({"_whitenings": [None] * 3}, "whitening of the classes is absent"),
+        (
+            {"_whitenings": [Whitening(np.zeros((1, 2)), np.eye(2)[None])] * 3},
+            "whitening is of other classes",
+        ),
+        ({"_whitenings": [Whitening(np.zeros((2, 2)), np.ones((2, 2, 2)))] * 3}, "whitening has no inverse"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(fitted: FlowClassifier, change: dict, words: str) -> None:
