@@ -185,6 +185,19 @@ class KnownEntries:
         """Return rows without noise, in float64, and which of their entries are known."""
         return self.entries.split(self._source.encoded(index).astype(np.float64))
 
+    def code_frequencies(self) -> list[list[float]]:
+        """Return how often each code comes, by code column, and one half for each value to be asked for."""
+        entries = self.entries
+        rows, _ = self.known_rows(np.arange(len(self)))
+        codes = rows[:, entries.layout.n_values :].astype(np.intp)
+        weights = np.ones(len(self)) if self.weights is None else self.weights
+        found = []
+        for k, size in enumerate(entries.cardinalities):
+            counts = np.bincount(codes[:, k], weights=weights, minlength=size)
+            counts[-1] = 0.0
+            found.append(((counts + 1e-3) / (counts + 1e-3).sum()).tolist())
+        return found + [[0.5, 0.5]] * entries.layout.n_values
+
 
 def encode_with_copies(frame: pd.DataFrame, encoder: TableEncoder) -> np.ndarray:
     """Return the encoded rows, with what copies of a column know of it where it is missing itself."""

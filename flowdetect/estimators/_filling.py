@@ -11,6 +11,7 @@ from scipy.special import ndtri
 
 from flowdetect.estimators._entries import Entries, encode_with_copies
 from flowdetect.estimators._rows import chunk_slices
+from flowdetect.estimators._sources import ValueBounds
 from flowdetect.preprocessing import TableEncoder
 
 if TYPE_CHECKING:
@@ -141,12 +142,17 @@ class TableFiller:
     encoder : TableEncoder
     entries : Entries
         Of the encoder.
+    bounds : ValueBounds
+        What drawn values stay within.
     """
 
-    def __init__(self, model: CompletionModel, encoder: TableEncoder, entries: Entries) -> None:
+    def __init__(
+        self, model: CompletionModel, encoder: TableEncoder, entries: Entries, bounds: ValueBounds
+    ) -> None:
         self._model = model
         self._encoder = encoder
         self._entries = entries
+        self._bounds = bounds
 
     def fill(self, X: Any, random: Random, n_draws: int, strategy: str | None) -> list[pd.DataFrame]:
         """Fill what is missing, where its column was not missing throughout in training.
@@ -205,7 +211,8 @@ class TableFiller:
         normal = ndtri(np.clip(uniform[:, :, :n_values], _LEAST, 1.0 - _LEAST))
         random = torch.from_numpy(normal), torch.from_numpy(uniform[:, :, n_values:])
         drawn = self._model.complete(torch.from_numpy(rows), roles, *random)
-        table = self._encoder.decode(self._entries.join(drawn.flatten(0, 1).numpy()))
+        # What was known may lie beyond; it is not read again.
+        table = self._encoder.decode(self._bounds.clip(self._entries.join(drawn.flatten(0, 1).numpy())))
         return table if isinstance(table, pd.DataFrame) else pd.DataFrame(table)
 
 

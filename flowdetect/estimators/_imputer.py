@@ -19,6 +19,7 @@ from flowdetect.estimators._callbacks import with_callbacks
 from flowdetect.estimators._entries import Entries, KnownEntries
 from flowdetect.estimators._filling import Random, TableFiller
 from flowdetect.estimators._normal import fit_normal
+from flowdetect.estimators._sources import ValueBounds
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
 from flowdetect.preprocessing import TableEncoder
 
@@ -46,6 +47,10 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
         conditional distribution. All else gets its most probable entry.
     n_draws : int, default=64
         Draws from the conditional distribution behind each of these answers.
+    bounds : "observed", mapping of column to (low, high), or None, default="observed"
+        What filled-in numbers and times stay within: the range of the rows of `fit`; declared bounds, None
+        for an open end, and the range of those rows for the columns not named; or no bounds, for columns
+        whose high or low entries are the missing ones.
     keep_empty_features : bool, default=False
         Whether columns missing in all rows of `fit` stay, unfilled: there is nothing to fill them from.
         Otherwise they are left out, as by scikit-learn's imputers.
@@ -103,6 +108,9 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
     the model stays that normal distribution. Above 80 coordinates (numbers and levels) columns start as
     independent.
 
+    In tables with long tails the conditional mean of an unusual row may lie far outside of all that was seen;
+    `bounds` cut draws off, and means with them.
+
     What is missing is taken to be missing at random (Rubin 1976): whether an entry is missing may depend on
     entries of its row that are there, not on its own value. What depends on the unseen value itself, as an
     income that is kept secret because it is high, cannot be told from the table, by no method.
@@ -139,6 +147,7 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
         *,
         strategy: str = "mean",
         n_draws: int = 64,
+        bounds: Any = "observed",
         keep_empty_features: bool = False,
         n_layers: int = 3,
         hidden_features: int = 64,
@@ -156,6 +165,7 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
     ) -> None:
         self.strategy = strategy
         self.n_draws = n_draws
+        self.bounds = bounds
         self.keep_empty_features = keep_empty_features
         self.n_layers = n_layers
         self.hidden_features = hidden_features
@@ -207,6 +217,8 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
                     "X must have a column with entries that are not missing; got none in "
                     f"{self.n_features_in_} column(s). There is nothing to fill the table from."
                 )
+            everything = encoded.encoded(np.arange(len(encoded)))
+            self._value_bounds = ValueBounds.build(self.encoder_, everything, self.bounds)
             source = KnownEntries(encoded, entries)
             self._fit_normal(source)
             build_seed, train_seed = self._seeds(2)
@@ -269,7 +281,7 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
         -------
         list of DataFrame or ndarray
             n_draws tables as `transform` gives them, each with its own joint draw of all entries missing in a
-            row. Numbers are such as their column holds: whole, on a grid, within bounds.
+            row. Numbers are such as their column holds: whole, on a grid, within `bounds`.
 
         Raises
         ------
@@ -350,20 +362,8 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
             settings=self._flow_settings(),
             seed=seed,
             smoothing=1.0 / (len(source) + 2.0),
-            marginals=self._frequencies(source) or None,
+            marginals=source.code_frequencies() or None,
         )
-
-    def _frequencies(self, source: KnownEntries) -> list[list[float]]:
-        entries = source.entries
-        rows, _ = source.known_rows(np.arange(len(source)))
-        codes = rows[:, entries.layout.n_values :].astype(np.intp)
-        weights = np.ones(len(source)) if source.weights is None else source.weights
-        found = []
-        for k, size in enumerate(entries.cardinalities):
-            counts = np.bincount(codes[:, k], weights=weights, minlength=size)
-            counts[-1] = 0.0
-            found.append(((counts + 1e-3) / (counts + 1e-3).sum()).tolist())
-        return found + [[0.5, 0.5]] * entries.layout.n_values
 
     def _model(self, density: TableDensity) -> CompletionModel:
         from flowdetect.flows import CompletionModel
@@ -394,7 +394,7 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
 
     def _fill(self, X: Any, random: Random, n_draws: int, strategy: str | None) -> list[Any]:
         entries = Entries.of(self.encoder_)
-        filler = TableFiller(self._model(self.density_), self.encoder_, entries)
+        filler = TableFiller(self._model(self.density_), self.encoder_, entries, self._value_bounds)
         tables = filler.fill(X, random, n_draws, strategy)
         tables = [table.iloc[:, self._kept()] for table in tables]
         return tables if isinstance(X, pd.DataFrame) else [table.to_numpy(dtype=X.dtype) for table in tables]

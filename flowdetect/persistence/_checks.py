@@ -178,6 +178,15 @@ def _check_augmenter(built: Any) -> None:
     )
     _require(built.classes_ is None or len(built.classes_) == n_classes, "classes and their sizes differ")
     _codes_fit(sources.matrix, built.encoder_)
+    _bounds_fit(built)
+
+
+def _bounds_fit(built: Any) -> None:
+    bounds, shape = built._value_bounds, (built.encoder_.layout_.n_values,)
+    _require(
+        bounds.low.shape == bounds.high.shape == shape and bool((bounds.low <= bounds.high).all()),
+        "the bounds are of other columns, or none",
+    )
 
 
 def _check_classifier(built: Any) -> None:
@@ -250,6 +259,7 @@ def _check_imputer(built: Any) -> None:
         or (np.array_equal(covariance, covariance.T) and bool(np.linalg.eigvalsh(covariance)[0] > 0.0)),
         "the covariance is none",
     )
+    _bounds_fit(built)
 
 
 def _codes_fit(matrix: np.ndarray, encoder: TableEncoder) -> None:

@@ -116,7 +116,8 @@ ESTIMATORS = {
     ),
     "FlowImputer": _estimator(
         "flowdetect.estimators._imputer",
-        f"{_TABLE} training_result_=TrainingResult density_=density _mean=f1 _covariance=f2",
+        f"{_TABLE} training_result_=TrainingResult density_=density _mean=f1 _covariance=f2 "
+        "_value_bounds=ValueBounds",
         _NAMES,
     ),
     "SeriesOutlierDetector": _estimator(

@@ -13,6 +13,7 @@ from flowdetect import FlowImputer
 from flowdetect.estimators._entries import Entries
 from flowdetect.estimators._filling import fill_column, summarise
 from flowdetect.estimators._normal import fit_normal
+from flowdetect.estimators._sources import ValueBounds
 from flowdetect.exceptions import ConfigurationError, InvalidTableError, ModelFileError
 from flowdetect.preprocessing import TableEncoder
 
@@ -358,10 +359,36 @@ def test_files_give_the_same_imputer(mixed: tuple[FlowImputer, pd.DataFrame], tm
 
 
 @pytest.mark.parametrize(
+    ("bounds", "ends"),
+    [
+        ("observed", (-np.sin(1.0), np.sin(1.0))),
+        ({1: (-0.5, None)}, (-0.5, np.inf)),
+        (None, (-np.inf, np.inf)),
+    ],
+)
+def test_filled_numbers_stay_within_the_bounds(bounds: Any, ends: tuple[float, float]) -> None:
+    x = np.linspace(-1.0, 1.0, 201)
+    odd = np.array([[50.0, np.nan], [-50.0, np.nan]])
+    imputer = FlowImputer(bounds=bounds, **QUICK).fit(np.column_stack([x, np.sin(x)]))
+    for filled in (imputer.transform(odd), *imputer.sample(odd, 3, random_state=0)):
+        np.testing.assert_array_equal(filled[:, 0], odd[:, 0])
+        beyond = np.clip([30.0, -30.0], *ends)
+        assert filled[0, 1] == pytest.approx(beyond[0], abs=0.02) or filled[0, 1] > beyond[0] >= 30.0
+        assert filled[1, 1] == pytest.approx(beyond[1], abs=0.02) or filled[1, 1] < beyond[1] <= -30.0
+
+
+def test_wrong_bounds_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="bounds must be 'observed', None, or a mapping"):
+        FlowImputer(bounds="none", **QUICK).fit(gaussian_table(20, seed=0))
+
+
+@pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         ("_mean", np.zeros(2), "the normal distribution has other columns"),
         ("_covariance", -np.eye(3), "the covariance is none"),
+        ("_value_bounds", ValueBounds(np.zeros(2), np.ones(2)), "the bounds are of other columns"),
+        ("_value_bounds", ValueBounds(np.ones(3), np.zeros(3)), "the bounds are of other columns, or none"),
     ],
 )
 def test_files_whose_parts_do_not_fit_are_refused(
