@@ -14,6 +14,7 @@ from flowdetect.estimators._grids import as_floats
 from flowdetect.estimators._likelihood import LikelihoodEstimator
 from flowdetect.estimators._noise import NoiseModel, check_scales, read_units, value_scales
 from flowdetect.estimators._rows import EncodedRows
+from flowdetect.estimators._seen import draw_seen
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.preprocessing import TableEncoder, TableSchema
 
@@ -242,15 +243,16 @@ class DenoisingEstimator(LikelihoodEstimator):
         n_rows = int(n_samples) if encoded is None else len(encoded)
         scales = self._scoring_noise(noise_scale, n_rows)
         generator = torch.Generator().manual_seed(resolve_seed(random_state))
-        parts = []
-        for rows in self._chunks(n_rows):
-            part, size = None if encoded is None else encoded[rows], rows.stop - rows.start
+
+        def draw(rows: np.ndarray) -> np.ndarray:
+            part = None if encoded is None else encoded[rows]
             if scales is None:
-                parts.append(self.density_.sample_rows(size, part, generator).numpy())
-            else:
-                module, part = self.noise_.whitened(self.density_), self._with_noise(part, scales[rows])
-                parts.append(module.sample_rows(size, part, generator).numpy())
-        return np.concatenate(parts)
+                return self.density_.sample_rows(len(rows), part, generator).numpy()
+            module = self.noise_.whitened(self.density_)
+            return module.sample_rows(len(rows), self._with_noise(part, scales[rows]), generator).numpy()
+
+        chunks = (np.arange(rows.start, rows.stop) for rows in self._chunks(n_rows))
+        return np.concatenate([draw_seen(self.encoder_, draw, rows) for rows in chunks])
 
 
 def _moved(X: Any, shifts: np.ndarray, columns: np.ndarray, schema: TableSchema) -> Any:

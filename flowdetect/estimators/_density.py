@@ -287,7 +287,8 @@ class FlowDensity(DensityMixin, DenoisingEstimator):
         -------
         DataFrame or ndarray of shape (n_samples, n_features) or (n_context_rows * n_samples, n_features)
             Of the kind fitted on: names, dtypes and categories included. With context, the n_samples rows for
-            the first context row come first.
+            the first context row come first. The categories are those of training: the little probability
+            kept for others is left out.
 
         Raises
         ------

@@ -13,6 +13,7 @@ from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState, resolve_seed
 from flowdetect.estimators._classes import ClassDensityEstimator
 from flowdetect.estimators._rows import check_weights
+from flowdetect.estimators._seen import draw_seen
 
 if TYPE_CHECKING:
     import torch
@@ -156,11 +157,14 @@ class FittedMixture(DensityMixin, ClassDensityEstimator):
         labels = np.random.default_rng(seed).choice(self._n_classes, int(n_samples), p=self.weights_)
         generator = torch.Generator().manual_seed(seed)
         density = self._whole_density(self.density_, self._whitening)
-        parts = []
-        for rows in self._chunks(len(labels)):
+
+        def draw(rows: np.ndarray) -> np.ndarray:
             context = cast("torch.Tensor", self._class_context(labels[rows]))
-            parts.append(density.sample_rows(len(context), context, generator).numpy())
-        drawn = self.encoder_.decode(np.concatenate(parts))
+            return density.sample_rows(len(rows), context, generator).numpy()
+
+        chunks = (np.arange(rows.start, rows.stop) for rows in self._chunks(len(labels)))
+        matrix = np.concatenate([draw_seen(self.encoder_, draw, rows) for rows in chunks])
+        drawn = self.encoder_.decode(matrix)
         return (drawn, labels) if return_labels else drawn
 
     # --- inside -----------------------------------------------------------------------------------

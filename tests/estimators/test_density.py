@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
+from flowdetect import FlowDensity
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
+from flowdetect.inference import FlowMixture
 
 # --- what the number is ------------------------------------------------------------------------------------
 
@@ -232,3 +234,25 @@ def test_the_global_stream_of_torch_is_not_needed(quick, blob):
     before = torch.get_rng_state()
     quick("density", dropout=0.3).fit(blob).sample(3)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_categories_never_seen_are_not_drawn() -> None:
+    table = pd.DataFrame(
+        {
+            "label": pd.Categorical(["a", "b"] * 10, categories=["a", "b", "never"]),
+            "text": ["a", "b"] * 10,
+            "same": ["a", "b"] * 10,
+            "few": [1, 2, 2, 3] * 5,
+            "holes": ["x", None] * 10,
+        }
+    )
+    model = FlowDensity(max_steps=2, random_state=0).fit(table)
+    # Of 20 rows each column keeps about 1 / 22 for what was never seen.
+    drawn = model.sample(2000, random_state=0)
+    assert set(drawn["label"]) == {"a", "b"}
+    assert set(drawn["text"]) == {"a", "b"}
+    assert (drawn["same"] == drawn["text"]).all()
+    assert set(drawn["few"]) == {1, 2, 3}
+    assert set(drawn["holes"].dropna()) == {"x"}
+    mixture = FlowMixture(2, max_steps=2, max_iter=1, random_state=0).fit(table)
+    assert not mixture.sample(2000, random_state=0)["label"].isna().any()
