@@ -55,7 +55,7 @@ class FlowDetectWarning(UserWarning):
 
 
 class TableWarning(FlowDetectWarning):
-    """Columns that are ignored, or values that lose precision."""
+    """Columns that are ignored, values that lose precision, or entries beyond all that was learnt from."""
 
 
 class TrainingWarning(FlowDetectWarning):

@@ -15,15 +15,14 @@ from sklearn.utils.validation import check_is_fitted
 from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState, resolve_seed
 from flowdetect.estimators import FlowDensity
-from flowdetect.estimators._rows import about_context, check_weights, take_rows
+from flowdetect.estimators._rows import check_weights, take_rows
+from flowdetect.inference._outcomes import Outcomes
 from flowdetect.inference._parameters import (
     ParameterMap,
     about_simulations,
-    as_observed,
     as_table,
     check_lengths,
     in_order,
-    refuse_missing,
 )
 from flowdetect.inference._ranks import RankStatistics, count_ranks
 from flowdetect.inference._trend import LinearTrend
@@ -195,10 +194,10 @@ class FlowPosterior(BaseEstimator):
         if sample_weight is not None:
             sample_weight = check_weights(sample_weight, len(theta), least=2)
         self._map = ParameterMap.learn(theta, self.bounds)
-        self._may_miss = np.asarray(pd.isna(x).any(axis=0), dtype=bool)
         free = self._map.free(theta)[0]
         with about_simulations():
             self._trend = LinearTrend.learn(free, x, sample_weight)
+        self._outcomes = Outcomes.learn(self._trend.encoder, x)
         densities = self._fit_densities(self._trend.take_off(free, x), x, sample_weight)
         self._describe(densities)
         self.densities_: list[FlowDensity] = densities
@@ -244,6 +243,12 @@ class FlowPosterior(BaseEstimator):
         DataFrame or ndarray of shape (n_observed * n_samples, n_parameters)
             Of the kind fitted on; the n_samples draws for the first observation come first.
 
+        Warns
+        -----
+        TableWarning
+            If an observation lies beyond what all simulations gave, in the range of a column or in its
+            categories: the posterior is a guess there.
+
         Raises
         ------
         ValueError
@@ -253,7 +258,8 @@ class FlowPosterior(BaseEstimator):
         """
         check_is_fitted(self)
         check_whole("n_samples", n_samples)
-        x = self._check_observed(x_observed)
+        x = self._outcomes.check(x_observed)
+        self._outcomes.warn_of_unseen(x)
         rng = np.random.default_rng(resolve_seed(random_state))
         of_draw = np.repeat(np.arange(len(x)), int(n_samples))
         model = rng.integers(len(self.densities_), size=len(of_draw))
@@ -290,7 +296,7 @@ class FlowPosterior(BaseEstimator):
             Before fit.
         """
         check_is_fitted(self)
-        theta, x = self._check_parameters(theta), self._check_observed(x_observed)
+        theta, x = self._check_parameters(theta), self._outcomes.check(x_observed)
         if len(x) == 1:
             x = take_rows(x, np.zeros(len(theta), dtype=int))
         check_lengths(theta, x)
@@ -363,7 +369,7 @@ class FlowPosterior(BaseEstimator):
         """
         check_is_fitted(self)
         check_whole("n_samples", n_samples)
-        theta, x = self._check_parameters(theta), self._check_observed(as_table("x", x))
+        theta, x = self._check_parameters(theta), self._outcomes.check(as_table("x", x))
         check_lengths(theta, x)
         return count_ranks(
             self,
@@ -379,16 +385,6 @@ class FlowPosterior(BaseEstimator):
         theta, encoder = as_table("theta", theta), self.densities_[0].encoder_
         with about_simulations():
             return in_order(encoder, theta)
-
-    def _check_observed(self, x_observed: Any) -> Any:
-        """Return observations as a table whose columns are those of fit."""
-        encoder = self._trend.encoder
-        x = as_observed(x_observed, list(encoder.schema_.names))
-        with about_simulations(), about_context():
-            x = in_order(encoder, x)
-            encoder.encode(x)
-        refuse_missing(x, self._may_miss, list(encoder.schema_.names))
-        return x
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "densities_")

@@ -89,9 +89,11 @@ def _check_posterior(built: Any) -> None:
             and density.context_encoder_.layout_ == first.context_encoder_.layout_,
             "the densities have different columns",
         )
+    outcomes = built._outcomes
     n_outcomes, n_parameters = (e.n_features_in_ for e in (first.context_encoder_, first.encoder_))
     _require(
-        len(built._may_miss) == n_outcomes
+        {len(each) for each in (outcomes.may_miss, outcomes.low, outcomes.high)} == {n_outcomes}
+        and outcomes.encoder.layout_ == first.context_encoder_.layout_
         and len(built._map.names) == n_parameters
         and built._trend.encoder.layout_ == first.context_encoder_.layout_
         and all(0 <= j < n_parameters for j in built._trend.columns.tolist())

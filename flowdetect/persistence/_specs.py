@@ -137,7 +137,7 @@ ESTIMATORS = {
     "SlidingWindow": _estimator(f"{_SERIES}_windows", "n_features_in_=int", _NAMES),
     "FlowPosterior": _estimator(
         "flowdetect.inference._posterior",
-        "_map=ParameterMap _trend=LinearTrend _may_miss=b1 n_features_in_=int densities_=[FlowDensity]",
+        "_map=ParameterMap _trend=LinearTrend _outcomes=Outcomes n_features_in_=int densities_=[FlowDensity]",
         _NAMES,
     ),
     "VariationalFlow": _estimator(
@@ -153,6 +153,7 @@ CLASSES = ESTIMATORS | {
     "ParameterMap": _plain(
         "flowdetect.inference._parameters", "names=[label] low=F1 high=F1 mapped=b1 centre=f1"
     ),
+    "Outcomes": _plain("flowdetect.inference._outcomes", "encoder=encoder may_miss=b1 low=F1 high=F1"),
     "LinearTrend": _plain(
         "flowdetect.inference._trend", "encoder=encoder columns=i1 weights=f2 intercepts=f1"
     ),

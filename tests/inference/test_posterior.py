@@ -1,4 +1,5 @@
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
 import flowdetect
-from flowdetect.exceptions import ConfigurationError, InvalidTableError, ModelFileError
+from flowdetect.exceptions import ConfigurationError, InvalidTableError, ModelFileError, TableWarning
 from flowdetect.inference import FlowPosterior
 
 # Noise of the outcomes, of a parameter uniform on -1..1 and a standard normal one.
@@ -234,7 +235,8 @@ def test_a_saved_posterior_answers_as_before(tiny: FlowPosterior, tmp_path: Path
     ("part", "attribute", "value", "sentence"),
     [
         ("", "densities_", [], "there is no density"),
-        ("", "_may_miss", np.zeros(1, dtype=bool), "not those of the densities"),
+        ("_outcomes", "may_miss", np.zeros(1, dtype=bool), "not those of the densities"),
+        ("_outcomes", "high", np.zeros(1), "not those of the densities"),
         ("_map", "centre", np.zeros(1), "there is not one map for each parameter"),
         ("_map", "low", np.array([2.0, -np.inf]), "a lower bound is not below the upper one"),
         ("_trend", "intercepts", np.zeros(1), "the trend is of other outcomes, or of other parameters"),
@@ -248,6 +250,38 @@ def test_a_file_whose_parts_do_not_go_together_is_refused(
     flowdetect.save(broken, tmp_path / "broken.flow")
     with pytest.raises(ModelFileError, match=sentence):
         flowdetect.load(tmp_path / "broken.flow")
+
+
+# --- observations beyond all simulations --------------------------------------------------------------------
+
+
+def test_an_observation_beyond_all_simulations_is_warned_of() -> None:
+    rng = np.random.default_rng(0)
+    theta = rng.normal(size=(60, 1))
+    x = pd.DataFrame(
+        {
+            "height": theta[:, 0] + rng.normal(size=60),
+            "kind": np.where(rng.random(60) < 0.5, "low", "high"),
+            "count": rng.integers(3, size=60),
+        }
+    )
+    posterior = FlowPosterior(**TINY).fit(theta, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        posterior.sample(x, 1, random_state=0)
+        posterior.log_prob(theta[:1], x[:1].assign(height=99.0))
+    with pytest.warns(
+        TableWarning, match=r"beyond all simulations: column 'height' = 99.0, simulated from -\d"
+    ) as record:
+        posterior.sample(x[:3].assign(height=[0.0, 99.0, -99.0]), 1, random_state=0)
+    assert record[0].filename == __file__
+    with pytest.warns(
+        TableWarning,
+        match=r"'kind' = none, never simulated; column 'count' = 7, simulated from 0 to 2\. T",
+    ):
+        posterior.sample(x[:1].assign(kind="none", count=7), 1, random_state=0)
+    with pytest.warns(TableWarning, match=r"column 0 = 9000000000\.0, simulated from"):
+        FlowPosterior(**TINY).fit(theta, theta).sample([9e9], 1, random_state=0)
 
 
 # --- refusals -----------------------------------------------------------------------------------------------
