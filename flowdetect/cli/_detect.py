@@ -26,7 +26,7 @@ from flowdetect.cli._options import (
 )
 from flowdetect.cli._report import RareRows, print_agreement, print_top, rare_rows
 from flowdetect.cli._series import draw_series, fit_series, print_events
-from flowdetect.cli._tables import missing_text_hints, read_table, write_table
+from flowdetect.cli._tables import missing_text_hints, read_table, time_hints, write_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,8 +69,9 @@ def detect(
 ) -> None:
     """Fit a density to TABLE and write the table with each row's score and verdict.
 
-    Two columns are added: `score`, in nats (larger = more normal),
-    and `is_anomaly`. Data go to stdout or to a file, messages and the progress bar to stderr.
+    Two columns are added: `score` (larger = more normal; in nats, or with --time in interquartile ranges
+    of the series' scores), and `is_anomaly`. Data go to stdout or to a file, messages and the progress
+    bar to stderr.
     """
     from rich.console import Console
 
@@ -83,6 +84,8 @@ def detect(
         console = Console(stderr=True, quiet=quiet, soft_wrap=True)
         print_notes(console, missing_text_hints(X))
         is_series = time is not None or entity is not None
+        if not is_series:
+            print_notes(console, time_hints(X))
         if not is_series and (false_alarms_every, window) != (None, None):
             raise CommandError(
                 "--window and --false-alarms-every are for series; name the --time column.", USAGE

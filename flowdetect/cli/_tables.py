@@ -25,7 +25,11 @@ __all__ = [
     "missing_text_hints",
     "read_table",
     "write_table",
+    "time_hints",
 ]
+
+# Rows that are worth taking for a series.
+_LEAST_SERIES = 20
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
@@ -146,6 +150,33 @@ def missing_text_hints(values: pd.DataFrame) -> list[str]:
         f"if that means missing, say --na-value '{text}'."
         for text, names in columns.items()
     ]
+
+
+def time_hints(values: pd.DataFrame) -> list[str]:
+    """Return a sentence for the first column of dates by which the rows follow each other, if there is one.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> days = pd.date_range("2024-01-01", periods=20).astype(str)
+    >>> time_hints(pd.DataFrame({"day": days, "flow": range(20)}))
+    ["the rows follow each other in time by 'day': --time 'day' looks for odd stretches instead of odd rows."]
+    """
+    import pandas as pd
+
+    for name, column in values.select_dtypes(exclude=["number", "bool"]).items():
+        if len(column) < _LEAST_SERIES or column.isna().any():
+            continue
+        try:
+            times = pd.to_datetime(column, format="ISO8601", utc=True)
+        except (TypeError, ValueError):
+            continue
+        if times.is_monotonic_increasing and times.is_unique:
+            return [
+                f"the rows follow each other in time by '{name}': --time '{name}' looks for odd stretches "
+                "instead of odd rows."
+            ]
+    return []
 
 
 def identifier_hints(values: pd.DataFrame) -> list[str]:

@@ -128,6 +128,18 @@ def test_the_seed_decides_the_scores(detect: Detect) -> None:
     assert first != other
 
 
+def test_dates_in_order_are_pointed_out(detect: Detect, folder: Path) -> None:
+    days = pd.date_range("2024-01-01", periods=40)
+    flow = np.random.default_rng(0).normal(size=40)
+    hint = "note: the rows follow each other in time by 'day': --time 'day' looks for odd stretches"
+    for order, kind, expected in ((days, str, 1), (days, "datetime64[ns]", 1), (days[::-1], str, 0)):
+        path = folder / ("days.csv" if kind is str else "days.parquet")
+        frame = pd.DataFrame({"day": order.astype(kind), "flow": flow})
+        frame.to_csv(path, index=False) if kind is str else frame.to_parquet(path)
+        assert detect(path, *QUICK).stderr.count(hint) == expected
+        assert hint not in detect(path, "--time", "day", "--window", 4, *QUICK).stderr
+
+
 def test_warnings_are_notes_of_one_line(detect: Detect, folder: Path, table: pd.DataFrame) -> None:
     table.assign(constant=1.0, empty=np.nan).to_csv(folder / "table.csv", index=False)
     result = detect("table.csv", *QUICK)
