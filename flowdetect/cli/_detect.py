@@ -69,9 +69,9 @@ def detect(
 ) -> None:
     """Fit a density to TABLE and write the table with each row's score and verdict.
 
-    Two columns are added: `score` (larger = more normal; in nats, or with --time in interquartile ranges
-    of the series' scores), and `is_anomaly`. Data go to stdout or to a file, messages and the progress
-    bar to stderr.
+    Two columns are added: `is_anomaly` and `score` (larger = more normal),
+    in nats, or with --time in interquartile ranges of the series' scores.
+    Data go to stdout or to a file, messages and the progress bar to stderr.
     """
     from rich.console import Console
 
