@@ -49,21 +49,26 @@ def script_server() -> Iterator[subprocess.Popen[str]]:
 def run_script(
     script_server: subprocess.Popen[str], tmp_path: Path
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a script in a process of its own, as a reader would; warnings of some categories may be errors."""
+    """Run a script in a process of its own that finds the libraries imported; some warnings may be errors."""
     files = {name: tmp_path / f".{name}" for name in ("stdout", "stderr")}
 
     def run(
         script: Path, *arguments: str, folder: Path, errors: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
         task = {"script": str(script), "arguments": arguments, "folder": str(folder), "errors": errors}
+        task |= {name: str(path) for name, path in files.items()}
         assert script_server.stdin is not None
         assert script_server.stdout is not None
-        print(
-            json.dumps({**task, **{name: str(path) for name, path in files.items()}}),
-            file=script_server.stdin,
-        )
-        script_server.stdin.flush()
-        code = int(script_server.stdout.readline())
+        try:
+            print(
+                json.dumps({**task, **{n: str(path) for n, path in files.items()}}), file=script_server.stdin
+            )
+            script_server.stdin.flush()
+            code = int(script_server.stdout.readline())
+        except BaseException:
+            # An answer that nobody waited for must not become the next script's.
+            script_server.kill()
+            raise
         printed = {name: path.read_text() for name, path in files.items()}
         return subprocess.CompletedProcess([str(script), *arguments], code, **printed)
 

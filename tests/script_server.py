@@ -28,6 +28,7 @@ def run(task: dict[str, Any]) -> None:
     """Become the process of one script."""
     signal.alarm(_SECONDS)
     os.chdir(task["folder"])
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for stream, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(task[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     for category in task["errors"]:

@@ -220,7 +220,7 @@ class FlowClassifier(ClassifierMixin, ClassEnsemble):
         y : array-like of shape (n_rows,)
             The class of each row.
         sample_weight : array-like of shape (n_rows,), optional
-            Non-negative; a weight of 2 acts like the row given twice, and 0 leaves the row out.
+            Non-negative; twice the weight acts like the row given twice, and 0 leaves the row out.
 
         Returns
         -------
@@ -366,12 +366,16 @@ class FlowClassifier(ClassifierMixin, ClassEnsemble):
 
     def _encode_classes(self, X: Any, y: Any, sample_weight: Any) -> tuple[EncodedRows, np.ndarray]:
         """Check and encode rows and classes; return the rows that are learnt from, and their classes."""
+        # A fit that fails must not leave older densities beside newer classes.
+        self.__dict__.pop(self._last_fitted, None)
         X = check_table(self, X, fitting=True)
         labels = check_target(y, len(X))
         weights = None if sample_weight is None else check_weights(sample_weight, len(X), least=2)
         if weights is not None:
             kept = weights > 0.0
-            X, labels, weights = take_rows(X, kept), labels[kept], weights[kept]
+            # Relative to their mean: weights that sum to 1 are no sign of a single row.
+            weights = weights[kept] / weights[kept].mean()
+            X, labels = take_rows(X, kept), labels[kept]
         self.classes_, classes = number_classes(labels, len(X))
         refusing = self.reject_below is not None
         self.reject_label_ = choose_reject_label(self.reject_label, self.classes_) if refusing else None

@@ -10,8 +10,8 @@ import pandas as pd
 from scipy.special import ndtri
 
 from flowdetect.estimators._entries import Entries, encode_with_copies
+from flowdetect.estimators._limits import ColumnLimits
 from flowdetect.estimators._rows import chunk_slices
-from flowdetect.estimators._sources import ValueBounds
 from flowdetect.preprocessing import TableEncoder
 
 if TYPE_CHECKING:
@@ -142,17 +142,17 @@ class TableFiller:
     encoder : TableEncoder
     entries : Entries
         Of the encoder.
-    bounds : ValueBounds
-        What drawn values stay within.
+    limits : ColumnLimits
+        What numbers and times stay within.
     """
 
     def __init__(
-        self, model: CompletionModel, encoder: TableEncoder, entries: Entries, bounds: ValueBounds
+        self, model: CompletionModel, encoder: TableEncoder, entries: Entries, limits: ColumnLimits
     ) -> None:
         self._model = model
         self._encoder = encoder
         self._entries = entries
-        self._bounds = bounds
+        self._limits = limits
 
     def fill(self, X: Any, random: Random, n_draws: int, strategy: str | None) -> list[pd.DataFrame]:
         """Fill what is missing, where its column was not missing throughout in training.
@@ -181,9 +181,10 @@ class TableFiller:
             rows = incomplete[part]
             draws = self._draw(frame.iloc[rows], random(len(rows)))
             for column in np.flatnonzero(missing[rows].any(axis=0)):
-                entries = _parts(
-                    draws.iloc[:, int(column)], missing[rows, column], strategy, self._step(int(column))
-                )
+                position = int(column)
+                # What was known may lie beyond the limits; it is not read again.
+                drawn = self._limits.clip(draws.iloc[:, position], position)
+                entries = _parts(drawn, missing[rows, column], strategy, self._step(position))
                 for table, entry in zip(found, entries, strict=True):
                     table[column].append(entry)
         return [_fill(frame, missing, table) for table in found]
@@ -211,8 +212,7 @@ class TableFiller:
         normal = ndtri(np.clip(uniform[:, :, :n_values], _LEAST, 1.0 - _LEAST))
         random = torch.from_numpy(normal), torch.from_numpy(uniform[:, :, n_values:])
         drawn = self._model.complete(torch.from_numpy(rows), roles, *random)
-        # What was known may lie beyond; it is not read again.
-        table = self._encoder.decode(self._bounds.clip(self._entries.join(drawn.flatten(0, 1).numpy())))
+        table = self._encoder.decode(self._entries.join(drawn.flatten(0, 1).numpy()))
         return table if isinstance(table, pd.DataFrame) else pd.DataFrame(table)
 
 

@@ -18,8 +18,8 @@ from flowdetect.estimators._base import FlowEstimator
 from flowdetect.estimators._callbacks import with_callbacks
 from flowdetect.estimators._entries import Entries, KnownEntries
 from flowdetect.estimators._filling import Random, TableFiller
+from flowdetect.estimators._limits import ColumnLimits
 from flowdetect.estimators._normal import fit_normal
-from flowdetect.estimators._sources import ValueBounds
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
 from flowdetect.preprocessing import TableEncoder
 
@@ -50,7 +50,9 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
     bounds : "observed", mapping of column to (low, high), or None, default="observed"
         What filled-in numbers and times stay within: the range of the rows of `fit`; declared bounds, None
         for an open end, and the range of those rows for the columns not named; or no bounds, for columns
-        whose high or low entries are the missing ones.
+        whose high or low entries are the missing ones. What lies beyond is put at the bound. Without
+        bounds too, numbers that lie on a lattice (whole numbers, decimals of a few digits, times) stay
+        within the range seen, and columns without negative entries get none.
     keep_empty_features : bool, default=False
         Whether columns missing in all rows of `fit` stay, unfilled: there is nothing to fill them from.
         Otherwise they are left out, as by scikit-learn's imputers.
@@ -217,8 +219,7 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
                     "X must have a column with entries that are not missing; got none in "
                     f"{self.n_features_in_} column(s). There is nothing to fill the table from."
                 )
-            everything = encoded.encoded(np.arange(len(encoded)))
-            self._value_bounds = ValueBounds.build(self.encoder_, everything, self.bounds)
+            self._limits = ColumnLimits.build(self.encoder_, encoded.table, self.bounds)
             source = KnownEntries(encoded, entries)
             self._fit_normal(source)
             build_seed, train_seed = self._seeds(2)
@@ -394,7 +395,7 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
 
     def _fill(self, X: Any, random: Random, n_draws: int, strategy: str | None) -> list[Any]:
         entries = Entries.of(self.encoder_)
-        filler = TableFiller(self._model(self.density_), self.encoder_, entries, self._value_bounds)
+        filler = TableFiller(self._model(self.density_), self.encoder_, entries, self._limits)
         tables = filler.fill(X, random, n_draws, strategy)
         tables = [table.iloc[:, self._kept()] for table in tables]
         return tables if isinstance(X, pd.DataFrame) else [table.to_numpy(dtype=X.dtype) for table in tables]

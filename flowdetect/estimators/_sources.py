@@ -55,7 +55,7 @@ class Sources:
 
 
 class ValueBounds:
-    """Bounds of the values of encoded rows.
+    """Bounds of the values of encoded rows. What lies beyond is mirrored: cut off, it would pile up there.
 
     Parameters
     ----------
@@ -115,15 +115,8 @@ class ValueBounds:
                 f"bounds of {name!r} must be (low, high) with low <= high; got {pair!r}."
             )
 
-    def clip(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the rows with values beyond the bounds at the bounds."""
-        n_values = len(self.low)
-        return np.concatenate(
-            [np.clip(matrix[:, :n_values], self.low, self.high), matrix[:, n_values:]], axis=1
-        )
-
     def reflect(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the rows with values beyond the bounds mirrored: cut off, they would pile up there."""
+        """Return the rows with all values inside the bounds."""
         n_values = len(self.low)
         values = matrix[:, :n_values]
         values = np.where(values < self.low, 2.0 * self.low - values, values)

@@ -93,9 +93,7 @@ class Whitening:
 
         from flowdetect.flows import WhitenedDensity
 
-        return WhitenedDensity(
-            density, contexts, torch.from_numpy(self.centres), torch.from_numpy(self.spreads)
-        )
+        return WhitenedDensity(density, contexts, torch.tensor(self.centres), torch.tensor(self.spreads))
 
 
 def _scatter(deviations: np.ndarray, weights: np.ndarray, diagonal: bool) -> np.ndarray:

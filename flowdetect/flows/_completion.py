@@ -102,9 +102,9 @@ class CompletionModel(nn.Module):
         self._gates = [gate for gate in gates if gate >= 0]
         self._value_units, self._code_units = list(value_units), list(code_units)
         for k, table in enumerate(coordinates):
-            self.register_buffer(f"coordinates_{k}", torch.as_tensor(table), persistent=False)
-        self.register_buffer("mean", torch.as_tensor(mean), persistent=False)
-        self.register_buffer("covariance", torch.as_tensor(covariance), persistent=False)
+            self.register_buffer(f"coordinates_{k}", torch.tensor(table), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("covariance", torch.tensor(covariance), persistent=False)
 
     def log_prob(self, inputs: Tensor, roles: Tensor) -> Tensor:
         """Return the log-density of the entries asked for given the known ones.

@@ -261,7 +261,10 @@ def _check_imputer(built: Any) -> None:
         or (np.array_equal(covariance, covariance.T) and bool(np.linalg.eigvalsh(covariance)[0] > 0.0)),
         "the covariance is none",
     )
-    _bounds_fit(built)
+    _require(
+        len(built._limits.low) == len(built._limits.high) == len(columns),
+        "the limits are not those of the columns",
+    )
 
 
 def _codes_fit(matrix: np.ndarray, encoder: TableEncoder) -> None:

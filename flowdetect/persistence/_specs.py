@@ -117,7 +117,7 @@ ESTIMATORS = {
     "FlowImputer": _estimator(
         "flowdetect.estimators._imputer",
         f"{_TABLE} training_result_=TrainingResult density_=density _mean=f1 _covariance=f2 "
-        "_value_bounds=ValueBounds",
+        "_limits=ColumnLimits",
         _NAMES,
     ),
     "SeriesOutlierDetector": _estimator(
@@ -181,6 +181,7 @@ CLASSES = ESTIMATORS | {
     ),
     "Whitening": _plain("flowdetect.estimators._whitening", "centres=f2 spreads=f3"),
     "Sources": _plain("flowdetect.estimators._sources", "matrix=f2 classes=i1"),
+    "ColumnLimits": _plain("flowdetect.estimators._limits", "low=[?label] high=[?label]"),
     "ValueBounds": _plain("flowdetect.estimators._sources", "low=F1 high=F1"),
     "Grid": _plain("flowdetect.estimators._grids", "observed=f1 decimals=?int anchor=float step=float"),
     "Preparer": _plain(

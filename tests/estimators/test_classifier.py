@@ -109,6 +109,22 @@ def test_rows_of_weight_zero_and_their_classes_are_left_out() -> None:
     assert model.classes_.tolist() == ["few", "many"]
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1e30])
+def test_the_scale_of_weights_does_not_matter(size: float) -> None:
+    X, y = plane()
+    weights = np.random.default_rng(0).uniform(1.0, 2.0, size=200)
+    models = [FlowClassifier(**QUICK).fit(X, y, sample_weight=scale * weights) for scale in (1.0, size)]
+    np.testing.assert_allclose(*(model.predict_proba(X) for model in models), rtol=1e-3, atol=1e-6)
+
+
+def test_a_refused_refit_leaves_no_fitted_classifier() -> None:
+    model = FlowClassifier(**QUICK).fit(*plane())
+    with pytest.raises(ConfigurationError, match="priors"):
+        model.set_params(priors=[0.2, 0.2]).fit(plane()[0], np.arange(200) % 2)
+    with pytest.raises(NotFittedError):
+        model.predict(plane()[0])
+
+
 def test_one_class_and_few_rows_work() -> None:
     one = FlowClassifier(**QUICK).fit(plane(8)[0], np.ones(8, dtype=int))
     assert one.predict(plane(3)[0]).tolist() == [1, 1, 1]
@@ -300,6 +316,9 @@ def test_other_tables_are_refused(fitted: FlowClassifier) -> None:
 def test_a_saved_classifier_answers_as_before(
     fitted: FlowClassifier, fitted_mixed: FlowClassifier, new_rows: pd.DataFrame, tmp_path: Path
 ) -> None:
+    array = FlowClassifier(priors=np.array([0.5, 0.5]), n_models=1, **QUICK).fit(*plane())
+    flowdetect.save(array, tmp_path / "array.flow")
+    assert flowdetect.load(tmp_path / "array.flow").priors == [0.5, 0.5]
     for model, rows in ((fitted, plane(20)[0]), (fitted_mixed, new_rows)):
         flowdetect.save(model, tmp_path / "model.flow")
         loaded = flowdetect.load(tmp_path / "model.flow")

@@ -12,8 +12,8 @@ import flowdetect
 from flowdetect import FlowImputer
 from flowdetect.estimators._entries import Entries
 from flowdetect.estimators._filling import fill_column, summarise
+from flowdetect.estimators._limits import ColumnLimits
 from flowdetect.estimators._normal import fit_normal
-from flowdetect.estimators._sources import ValueBounds
 from flowdetect.exceptions import ConfigurationError, InvalidTableError, ModelFileError
 from flowdetect.preprocessing import TableEncoder
 
@@ -377,9 +377,68 @@ def test_filled_numbers_stay_within_the_bounds(bounds: Any, ends: tuple[float, f
         assert filled[1, 1] == pytest.approx(beyond[1], abs=0.02) or filled[1, 1] < beyond[1] <= -30.0
 
 
-def test_wrong_bounds_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="bounds must be 'observed', None, or a mapping"):
-        FlowImputer(bounds="none", **QUICK).fit(gaussian_table(20, seed=0))
+def test_observed_bounds_are_exact() -> None:
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=60), rng.beta(0.3, 0.3, size=60)])
+    X[0, 1] = 0.9999999999
+    odd = np.array([[99.0, np.nan], [-99.0, np.nan], [0.0, np.nan]] * 40)
+    filled = FlowImputer(**QUICK).fit(X).sample(odd, 1, random_state=0)[0]
+    assert X[:, 1].min() <= filled[:, 1].min()
+    assert filled[:, 1].max() <= X[:, 1].max()
+
+
+def test_declared_bounds_are_kept_by_columns_of_all_kinds() -> None:
+    k = np.arange(120)
+    frame = pd.DataFrame(
+        {
+            "whole": k * 2,
+            "few": k % 6,
+            "same": k % 6,
+            "spike": np.where(k % 2, -999.0, np.sin(k)),
+            "day": pd.date_range("2024-01-01", periods=120),
+            "zoned": pd.date_range("2024-01-01", periods=120, tz="Europe/Berlin"),
+            "span": pd.to_timedelta(k, unit="h"),
+        }
+    )
+    bounds = {
+        "whole": (0.5, 7.5),
+        "few": [2, 4],
+        "same": (3, np.inf),
+        "spike": (np.float32(0.0), 5),
+        "day": ("2024-02-01", "2024-02-03"),
+        "zoned": (pd.Timestamp("2024-02-01"), None),
+        "span": ("3h", pd.Timedelta(hours=5)),
+    }
+    imputer = FlowImputer(bounds=bounds, **QUICK).fit(frame)
+    holes = frame.astype({"whole": "Int64", "few": "Int64", "same": "Int64"}).mask(np.eye(120, 7, -3) > 0)
+    holes = pd.concat([holes, frame.head(0)]).mask(np.tile(k[:, None] % 5 == 0, 7))
+    low = [1, 2, 3, 0.0, "2024-02-01", "2024-02-01T00:00+01:00", "3h"]
+    high = [7, 4, 5, 5.0, "2024-02-03", "2024-12-31T00:00+01:00", "5h"]
+    for filled in (imputer.transform(holes), *imputer.sample(holes, 2, random_state=0)):
+        for name, least, most in zip(frame, low, high, strict=True):
+            kind = pd.Timedelta if name == "span" else pd.Timestamp if name in ("day", "zoned") else float
+            entries = filled.loc[holes[name].isna().to_numpy(), name]
+            assert len(entries) >= 24
+            assert entries.min() >= kind(least)
+            assert entries.max() <= kind(most)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        ("none", "bounds must be 'observed', None, or a mapping"),
+        (pd.DataFrame(), "bounds must be 'observed', None, or a mapping"),
+        ({7: (0, 1)}, "must name columns of numbers or times; got 7"),
+        ({0: (1, 0)}, "low <= high"),
+        ({0: (0, np.nan)}, "each a value that the column could hold"),
+        ({0: ("a", None)}, "each a value that the column could hold"),
+        ({0: (0, 10**400)}, "each a value that the column could hold"),
+        ({0: 3}, "must be \\(low, high\\)"),
+    ],
+)
+def test_wrong_bounds_are_refused(bounds: Any, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        FlowImputer(bounds=bounds, **QUICK).fit(gaussian_table(20, seed=0))
 
 
 @pytest.mark.parametrize(
@@ -387,8 +446,7 @@ def test_wrong_bounds_are_refused() -> None:
     [
         ("_mean", np.zeros(2), "the normal distribution has other columns"),
         ("_covariance", -np.eye(3), "the covariance is none"),
-        ("_value_bounds", ValueBounds(np.zeros(2), np.ones(2)), "the bounds are of other columns"),
-        ("_value_bounds", ValueBounds(np.ones(3), np.zeros(3)), "the bounds are of other columns, or none"),
+        ("_limits", ColumnLimits([0.0, 0.0], [1.0, None]), "the limits are not those of the columns"),
     ],
 )
 def test_files_whose_parts_do_not_fit_are_refused(
