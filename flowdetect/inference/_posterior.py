@@ -57,11 +57,11 @@ class FlowPosterior(BaseEstimator):
     hidden_features : int, default=64
     n_bins : int, default=8
     dropout : float, default=0.0
-    max_steps : int, default=3000
+    max_steps : int, default=8000
     batch_size : int, default=256
-    learning_rate : float, default=1e-3
+    learning_rate : float, default=2e-3
     validation_fraction : float, default=0.1
-    patience : int or None, default=6
+    patience : int or None, default=10
     time_budget : float or None, default=None
         Seconds after which training stops, for all flows together.
     device : str, default="auto"
@@ -134,11 +134,11 @@ class FlowPosterior(BaseEstimator):
         hidden_features: int = 64,
         n_bins: int = 8,
         dropout: float = 0.0,
-        max_steps: int = 3000,
+        max_steps: int = 8000,
         batch_size: int = 256,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         validation_fraction: float = 0.1,
-        patience: int | None = 6,
+        patience: int | None = 10,
         time_budget: float | None = None,
         device: str = "auto",
         verbose: int = 0,
