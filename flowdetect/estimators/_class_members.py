@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flowdetect.flows import TableDensity, WhitenedDensity
     from flowdetect.training import TrainingResult
 
-__all__ = ["ClassEnsemble"]
+__all__ = ["ClassEnsemble", "mixed"]
 
 
 class ClassEnsemble(ClassDensityEstimator):
@@ -90,7 +90,7 @@ class ClassEnsemble(ClassDensityEstimator):
                 self.encoder_.layout_.n_columns,
             )
         if self.reject_below is not None:
-            of_all = logsumexp(self._member_log_densities(source.table), axis=0) - np.log(len(held_out))
+            of_all = mixed(self._member_log_densities(source.table))
             rows = np.arange(len(classes))
             self.rejection_levels_ = rejection_levels(
                 (densities[np.arange(len(fresh)), classes[fresh]], classes[fresh]),
@@ -98,3 +98,8 @@ class ClassEnsemble(ClassDensityEstimator):
                 float(self.reject_below),
                 self._n_classes,
             )
+
+
+def mixed(logs: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the mean over the first axis of what logarithms are given of."""
+    return np.asarray(logsumexp(logs, axis=0) - np.log(len(logs)))

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from flowdetect._utils.checks import check_whole
 from flowdetect._utils.random import RandomState
 from flowdetect.estimators._callbacks import with_callbacks
-from flowdetect.estimators._class_members import ClassEnsemble
+from flowdetect.estimators._class_members import ClassEnsemble, mixed
 from flowdetect.estimators._classes import class_frame, number_classes
 from flowdetect.estimators._decisions import (
     check_choices,
@@ -344,7 +344,7 @@ class FlowClassifier(ClassifierMixin, ClassEnsemble):
         NotFittedError
             Before fit.
         """
-        return _mixed(self._member_log_densities(self._check_rows(X)))
+        return mixed(self._member_log_densities(self._check_rows(X)))
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -354,11 +354,11 @@ class FlowClassifier(ClassifierMixin, ClassEnsemble):
         labels = self.classes_[np.argmax(self._log_proba(members), axis=1)]
         if self.rejection_levels_ is None:
             return labels, None
-        return labels, np.asarray(np.all(_mixed(members) < self.rejection_levels_, axis=1))
+        return labels, np.asarray(np.all(mixed(members) < self.rejection_levels_, axis=1))
 
     def _log_proba(self, members: np.ndarray) -> np.ndarray:
         """Return the logarithm of the mean class probabilities, from log-densities by flow."""
-        return _mixed(log_softmax(members / self.temperature_ + self._log_priors(), axis=2))
+        return mixed(log_softmax(members / self.temperature_ + self._log_priors(), axis=2))
 
     @property
     def _n_classes(self) -> int:
@@ -391,8 +391,3 @@ class FlowClassifier(ClassifierMixin, ClassEnsemble):
 
     def _make_encoder(self) -> TableEncoder:
         return TableEncoder(lattice="decimal")
-
-
-def _mixed(logs: np.ndarray) -> np.ndarray:
-    """Return the logarithm of the mean over the first axis of what logarithms are given of."""
-    return np.asarray(logsumexp(logs, axis=0) - np.log(len(logs)))

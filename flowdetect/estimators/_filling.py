@@ -186,7 +186,8 @@ class TableFiller:
                 drawn = self._limits.clip(draws.iloc[:, position], position)
                 entries = _parts(drawn, missing[rows, column], strategy, self._step(position))
                 for table, entry in zip(found, entries, strict=True):
-                    table[column].append(entry)
+                    # A mean of equal draws may be off by its last bit.
+                    table[column].append(self._limits.clip(entry, position))
         return [_fill(frame, missing, table) for table in found]
 
     def _step(self, column: int) -> pd.Timedelta | None:

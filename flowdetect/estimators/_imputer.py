@@ -50,9 +50,9 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
     bounds : "observed", mapping of column to (low, high), or None, default="observed"
         What filled-in numbers and times stay within: the range of the rows of `fit`; declared bounds, None
         for an open end, and the range of those rows for the columns not named; or no bounds, for columns
-        whose high or low entries are the missing ones. What lies beyond is put at the bound. Without
-        bounds too, numbers that lie on a lattice (whole numbers, decimals of a few digits, times) stay
-        within the range seen, and columns without negative entries get none.
+        whose high or low entries are the missing ones. What lies beyond is put at the bound. Whole numbers,
+        decimals of a few digits and times stay within the range seen even without bounds, and columns
+        without negative entries get none.
     keep_empty_features : bool, default=False
         Whether columns missing in all rows of `fit` stay, unfilled: there is nothing to fill them from.
         Otherwise they are left out, as by scikit-learn's imputers.
@@ -110,8 +110,7 @@ class FlowImputer(OneToOneFeatureMixin, TransformerMixin, FlowEstimator):
     the model stays that normal distribution. Above 80 coordinates (numbers and levels) columns start as
     independent.
 
-    In tables with long tails the conditional mean of an unusual row may lie far outside of all that was seen;
-    `bounds` cut draws off, and means with them.
+    With long tails, draws and means of an unusual row may lie far outside of all that was seen: see `bounds`.
 
     What is missing is taken to be missing at random (Rubin 1976): whether an entry is missing may depend on
     entries of its row that are there, not on its own value. What depends on the unseen value itself, as an

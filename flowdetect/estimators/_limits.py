@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from flowdetect.estimators._rows import column_of
 from flowdetect.exceptions import ConfigurationError
 from flowdetect.preprocessing import TableEncoder
 from flowdetect.preprocessing._schema import plain_scalar, shown
@@ -58,8 +59,7 @@ class ColumnLimits:
             )
         for position, column in enumerate(columns):
             if column.storage.family in _FAMILIES:
-                entries = X.iloc[:, position] if isinstance(X, pd.DataFrame) else pd.Series(X[:, position])
-                entries = entries.dropna()
+                entries = column_of(X, position).dropna()
                 if len(entries):
                     limits.low[position] = plain_scalar(entries.min())
                     limits.high[position] = plain_scalar(entries.max())
@@ -79,8 +79,7 @@ class ColumnLimits:
             observed = self.low[position]
             low, high = (None if end is None else _read(end, observed) for end in pair)
             ordered = low is None or high is None or low <= high
-            # What cannot be compared with an entry is no bound of it.
-            _ = [end <= observed for end in (low, high) if end is not None]
+            pd.Series([observed]).clip(low, high)  # raises for what cannot be compared with an entry
         except (TypeError, ValueError, OverflowError) as error:
             raise ConfigurationError(
                 f"bounds of {shown(name)} must be (low, high), None for no bound, each a value that the "

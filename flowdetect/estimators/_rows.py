@@ -24,6 +24,7 @@ __all__ = [
     "check_table",
     "check_weights",
     "chunk_slices",
+    "column_of",
     "known_columns",
     "take_rows",
 ]
@@ -158,6 +159,11 @@ def known_columns(encoder: TableEncoder, table: Any) -> Any:
         return table
     names = pd.Index(encoder.schema_.names, tupleize_cols=False)
     return table.iloc[:, table.columns.get_indexer(names)]
+
+
+def column_of(table: Any, position: int) -> pd.Series:
+    """Return a column of a table, a DataFrame or an array, by its position."""
+    return table.iloc[:, position] if isinstance(table, pd.DataFrame) else pd.Series(table[:, position])
 
 
 def take_rows(X: Any, rows: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flowdetect.estimators._rows import column_of
 from flowdetect.exceptions import ConfigurationError, InvalidTableError
 from flowdetect.preprocessing import TableEncoder
 
@@ -170,7 +171,7 @@ def within_bounds(table: Any, encoder: TableEncoder, bounds: Any) -> np.ndarray:
     inside = np.ones(len(table), dtype=bool)
     for name, (low, high) in (bounds if isinstance(bounds, Mapping) else {}).items():
         position = encoder.schema_.names.index(name)
-        column = table.iloc[:, position] if isinstance(table, pd.DataFrame) else pd.Series(table[:, position])
+        column = column_of(table, position)
         for end, beyond, free in ((low, column.lt, -np.inf), (high, column.gt, np.inf)):
             if not _is_open(end, free):
                 inside &= ~beyond(end).fillna(False).to_numpy(dtype=bool)

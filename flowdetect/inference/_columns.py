@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flowdetect.estimators._rows import column_of
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.preprocessing import TableEncoder
 from flowdetect.preprocessing._schema import plain_scalar
 
-__all__ = ["as_numbers", "column_of", "numbers_of", "numeric_columns", "position_of"]
+__all__ = ["as_numbers", "numbers_of", "numeric_columns", "position_of"]
 
 _NUMERIC = ("number", "bool")
 
@@ -32,11 +33,6 @@ def position_of(encoder: TableEncoder, column: Any) -> int:
         f"Columns must be among those of the table; got {column!r}. Known are "
         f"{', '.join(map(repr, names[:20]))}{', ...' if len(names) > 20 else ''}."
     )
-
-
-def column_of(table: Any, position: int) -> pd.Series:
-    """Return a column of a drawn table, a DataFrame or an array."""
-    return table.iloc[:, position] if isinstance(table, pd.DataFrame) else pd.Series(table[:, position])
 
 
 def numeric_columns(encoder: TableEncoder, columns: Any) -> list[int]:

@@ -9,9 +9,9 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from flowdetect.estimators._rows import about_context
+from flowdetect.estimators._rows import about_context, column_of
 from flowdetect.exceptions import TableWarning
-from flowdetect.inference._columns import as_numbers, column_of
+from flowdetect.inference._columns import as_numbers
 from flowdetect.inference._parameters import about_simulations, as_observed, in_order, refuse_missing
 from flowdetect.preprocessing import TableEncoder
 from flowdetect.preprocessing._schema import shown

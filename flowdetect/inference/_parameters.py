@@ -10,10 +10,10 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from flowdetect.estimators._rows import known_columns
+from flowdetect.estimators._rows import column_of, known_columns
 from flowdetect.exceptions import InvalidTableError
 from flowdetect.inference._bounds import free_values, inside, resolve_bounds, within_bounds
-from flowdetect.inference._columns import as_numbers, column_of
+from flowdetect.inference._columns import as_numbers
 from flowdetect.preprocessing import TableEncoder
 
 __all__ = [

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from flowdetect._utils.random import RandomState
+from flowdetect.estimators._rows import column_of
 from flowdetect.exceptions import InvalidTableError
-from flowdetect.inference._columns import as_numbers, column_of, position_of
+from flowdetect.inference._columns import as_numbers, position_of
 from flowdetect.inference._estimate import Estimate
 from flowdetect.inference._expectation import estimate_mean
 from flowdetect.inference._points import DensityRows, make_points

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
-from flowdetect.estimators._rows import take_rows
+from flowdetect.estimators._rows import column_of, take_rows
 from flowdetect.exceptions import ConfigurationError, InvalidTableError, TableWarning
-from flowdetect.inference._columns import column_of
 
 __all__ = ["RankStatistics", "UniformRanks", "check_ranks", "count_ranks", "ranks_among"]
 

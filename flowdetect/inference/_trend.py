@@ -8,8 +8,8 @@ from typing import Any, Self
 import numpy as np
 from sklearn.linear_model import RidgeCV
 
-from flowdetect.estimators._rows import about_context
-from flowdetect.inference._columns import as_numbers, column_of
+from flowdetect.estimators._rows import about_context, column_of
+from flowdetect.inference._columns import as_numbers
 from flowdetect.inference._parameters import with_columns
 from flowdetect.preprocessing import TableEncoder
 

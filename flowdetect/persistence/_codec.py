@@ -338,8 +338,7 @@ def _parameters(estimator: BaseEstimator) -> dict[str, Any]:
 
 
 def _write_parameter(value: Any, name: str) -> Any:
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, list | tuple):
         return {type(value).__name__: [_write_parameter(each, name) for each in value]}
     if isinstance(value, dict):
